@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the supervisor and a worker say to each other.
+ *
+ * One SOCK_SEQPACKET socket pair per worker; fixed-size messages, descriptors
+ * beside them.  Both ends are ours, but a worker that a guest took over is
+ * hostile: the supervisor judges every field that comes from it.
+ *
+ * A worker starts as a fork of the supervisor's own program (freehold
+ * --worker, fh_worker_main()), opens its grant and event-channel handles while
+ * it still may, then drops to a uid of its own.  Its life:
+ *
+ *   S: HELLO (fence pipe's write end, statistics page)       W: READY
+ *   S: DISK_OPEN (store's descriptor, recovery file)         W: DONE
+ *   S: QUEUE_CONNECT                                         W: DONE
+ *   ...                       W: QUEUE_FAULT at any time: the ring is broken
+ *   S: QUEUE_DISCONNECT (drains, unmaps)                     W: DONE
+ *   S: DISK_CLOSE                                            W: DONE
+ *   S closes the socket: the worker drains and exits.
+ *
+ * The write end of the fence pipe goes into the io_uring's registered-file
+ * table and is then closed: the supervisor reads EOF only when the kernel has
+ * let go of the ring, which can be seconds after the process died.
+ */
+#include <stdint.h>
+
+enum fh_wk_type {
+    FH_WK_HELLO = 1,
+    FH_WK_READY,
+    FH_WK_DISK_OPEN,
+    FH_WK_DISK_CLOSE,
+    FH_WK_QUEUE_CONNECT,
+    FH_WK_QUEUE_DISCONNECT,
+    FH_WK_DONE,        /* answers a request: @seq, @rc */
+    FH_WK_QUEUE_FAULT, /* unasked: @disk, @queue, @rc says what */
+};
+
+enum fh_wk_store {
+    FH_WK_STORE_FILE,  /* descriptor: file or block device, opened by the
+                          supervisor with the right access mode */
+    FH_WK_STORE_MEM,   /* descriptor: a memfd that the supervisor holds */
+    FH_WK_STORE_NULL,
+};
+
+enum fh_wk_grants {
+    FH_WK_GRANTS_PERSISTENT, /* map once, keep; only if negotiated */
+    FH_WK_GRANTS_COPY,
+    FH_WK_GRANTS_MAP,        /* map and unmap per request: for measurement */
+};
+
+enum { FH_WK_MAX_RING_PAGES = 16 };
+
+struct fh_wk_msg {
+    uint32_t type; /* enum fh_wk_type */
+    uint32_t seq;  /* of the request; answers repeat it */
+    int32_t rc;    /* answers: 0, negative error, or FH_WK_E_* */
+    uint32_t disk; /* the supervisor's number of the disk, never reused */
+    uint32_t queue;
+    union {
+        struct {
+            uint32_t worker;       /* number, for messages */
+            uint32_t polling;      /* bool */
+            uint32_t poll_max_ns;  /* longest spin before a sleep */
+            uint32_t uid;          /* to drop to; 0: stay */
+            uint32_t kill_after;   /* tests: die at the k-th store to the
+                                      recovery state; 0: never */
+            uint32_t no_fence;     /* tests: leave the fence out */
+            uint32_t memlock_pages; /* registered buffers at most; 0: none */
+        } hello;
+        struct {
+            uint32_t store;     /* enum fh_wk_store */
+            uint32_t read_only; /* bool */
+            uint64_t n_sectors;
+            uint32_t direct;    /* the descriptor is O_DIRECT */
+            uint32_t alignment; /* bytes, of direct I/O */
+            uint32_t latency_ns; /* null store: answer after this; 0: at once */
+            uint32_t replay;    /* the recovery file has a history: replay, and
+                                   start with fsync */
+        } disk;
+        struct {
+            uint32_t domid;
+            uint32_t abi;    /* enum fh_blkif_abi */
+            uint32_t order;  /* ring pages: 2^order, 0 .. 4 */
+            uint32_t port;   /* the frontend's event channel */
+            uint32_t grants; /* enum fh_wk_grants */
+            uint32_t max_indirect;
+            uint32_t resume; /* bool: continue from the recovery state */
+            uint32_t ring_refs[FH_WK_MAX_RING_PAGES];
+        } queue_connect;
+    } u;
+};
+
+/* Verdicts in @rc. */
+enum {
+    FH_WK_E_RING = 1,   /* ring pages or port refused by the frontend's grants */
+    FH_WK_E_BROKEN,     /* impossible ring index */
+    FH_WK_E_RECOVERY,   /* recovery state is corrupt or of another disk */
+    FH_WK_E_SYNC,       /* fsync failed: the disk is failed for good */
+};
+
+/* Counters of one queue, on the worker's statistics page; written with relaxed
+ * stores by the worker, read by the supervisor. */
+struct fh_wk_queue_stats {
+    uint32_t disk;
+    uint32_t queue;
+    uint64_t requests;
+    uint64_t reads;
+    uint64_t writes;
+    uint64_t flushes;
+    uint64_t read_sectors;
+    uint64_t write_sectors;
+    uint64_t errors;   /* answered with ERROR */
+    uint64_t notsupp;
+    uint64_t notifies; /* to the frontend */
+    uint64_t wakeups;  /* events taken */
+    uint64_t pgrant_pages;
+    uint64_t copied_pieces;
+    uint64_t reserved[3];
+};
+
+enum { FH_WK_STATS_QUEUES = 64 };
+
+struct fh_wk_stats {
+    uint64_t turns;      /* of the loop */
+    uint64_t sleeps;
+    uint64_t spins;      /* turns that found nothing while polling */
+    uint64_t syscalls;   /* that the data path made, counted where they are
+                            made; a test compares with strace */
+    uint64_t cpu_ns;     /* of the process, updated at sleeps */
+    uint64_t stores;     /* to the recovery state */
+    uint64_t reserved[10];
+    struct fh_wk_queue_stats queue[FH_WK_STATS_QUEUES];
+};
