@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * libgrant: the grant-table engine of a hypervisor, freestanding.
+ *
+ * The embedder owns domains, memory, page tables and the processors; the
+ * engine owns grant tables, map tracking and the rules.  Objects and lives:
+ *
+ *   fh_hv_ops       what the embedder does for the engine, one for all
+ *   fh_gnt_ctx      one per thread (physical CPU) that calls the engine
+ *   fh_gnt_domain   one per domain, inside the embedder's own struct:
+ *       fh_gnt_domain_init()
+ *       fh_gnt_table_init(), fh_gnt_table_grow()   so that it can grant
+ *       fh_gnt_maptrack_init()                     so that it can map
+ *       fh_gnt_op_map(), _unmap(), _copy(), ...    what its guest asks for
+ *       fh_gnt_domain_kill()                       no new maps of its pages
+ *       fh_gnt_release_maps()                      ends its own maps
+ *   The struct and its memory may go when the engine holds no reference to the
+ *   domain any more (fh_hv_ops.domain_put was called for every domain_hold and
+ *   domain_get) and no call that names it is running.
+ *
+ * Memory comes from the caller, zeroed, and stays his.  The engine allocates
+ * nothing, logs nothing, starts no thread and takes no lock; any number of
+ * threads may call anything for any domains at once, except where a function
+ * says otherwise.  Semantics and status codes are those of
+ * <xen/grant_table.h>; what differs from Xen is listed in lib/grant/README.md.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <xen/xen.h>
+#include <xen/grant_table.h>
+
+#include <freehold/err.h>
+
+#ifndef FH_SHARED /* as in base/shared.h: memory that a peer may be writing */
+#if defined(__clang__)
+#define FH_SHARED __attribute__((noderef))
+#else
+#define FH_SHARED
+#endif
+#endif
+
+struct fh_gnt_domain;
+struct fh_gnt_table_frame;
+struct fh_gnt_slot;
+
+/* ---------------------------------------------------------------- limits -- */
+
+/* Entries of one shared 4 KiB frame of a version 1 table. */
+#define FH_GNT_V1_PER_FRAME 512u
+/* Pins of one entry, for reading and for writing apart: each live handle and
+ * each running copy is one.  One more is GNTST_general_error. */
+#define FH_GNT_PIN_MAX 262143u
+/* Handles of one domain: leaves 7 bits to the generation. */
+#define FH_GNT_HANDLES_MAX (1u << 24)
+/* Unmaps that share one TLB flush, and the longest step of an unmap between
+ * two preemption checks. */
+#define FH_GNT_UNMAP_BATCH 256u
+
+/* ------------------------------------------------- what the embedder does -- */
+
+/* A frame that frame_get() found. */
+struct fh_gnt_frame {
+    uint64_t mfn; /* machine frame; dev_bus_addr is mfn << 12 */
+};
+
+/* Verdicts of fh_hv_ops.frame_get() beside 0. */
+enum {
+    FH_GNT_E_BAD_PAGE = 1, /* no such gfn, not RAM of its own: bad_page */
+    FH_GNT_E_AGAIN,        /* paged out, or no memory to un-share: eagain */
+    FH_GNT_E_REFUSED,      /* no reference to be had: general_error */
+};
+
+/* What fh_hv_ops.pt_remove() found in the entry that it took out. */
+enum {
+    FH_GNT_PT_UNTOUCHED = 0, /* never used: no TLB can hold it */
+    FH_GNT_PT_ACCESSED = 1,  /* may be cached: flush before the page goes */
+};
+
+/*
+ * One host mapping of a grant, as the page-table operations see it.
+ * @host_addr: from the guest; means what the embedder and its guests agree on.
+ * @flags:     GNTMAP_host_map, _readonly, _application_map, _contains_pte and
+ *             the guest-available bits, as the guest gave them at map
+ */
+struct fh_gnt_pte {
+    uint64_t host_addr;
+    uint64_t mfn;
+    uint32_t flags;
+    uint32_t handle;
+};
+
+/*
+ * The embedder's operations.  All are called with @hv as given to
+ * fh_gnt_ctx_init(), from the thread that called the engine, never with
+ * anything locked; none may call back into the engine for the same entry.
+ * Those marked (optional) may be NULL.  Negative returns are the embedder's own
+ * trouble and become GNTST_general_error for the element at hand.
+ */
+struct fh_hv_ops {
+    /*
+     * The domain that is called @domid now, with a reference on it, or NULL.
+     * A dying domain may be found.  DOMID_SELF never arrives here.
+     */
+    struct fh_gnt_domain *(*domain_get)(void *hv, uint16_t domid);
+    /* One more reference on @d, which the engine already holds.  One per
+     * pinned entry of @d: a granter stays until its last page is unmapped. */
+    void (*domain_hold)(void *hv, struct fh_gnt_domain *d);
+    void (*domain_put)(void *hv, struct fh_gnt_domain *d);
+
+    /* (optional) May @caller do GNTTABOP_@op with @peer?  False:
+     * GNTST_permission_denied. */
+    bool (*may)(void *hv, struct fh_gnt_domain *caller,
+                struct fh_gnt_domain *peer, unsigned op);
+
+    /*
+     * Looks up @gfn of @owner and takes a general reference on the frame.
+     * @for_write: a shared (deduplicated) page must be made private first.
+     * Returns 0, a negative error or FH_GNT_E_*.
+     */
+    int (*frame_get)(void *hv, struct fh_gnt_domain *owner, uint64_t gfn,
+                     bool for_write, struct fh_gnt_frame *out);
+    void (*frame_put)(void *hv, struct fh_gnt_domain *owner, uint64_t mfn);
+    /* (optional, both or none) The writable-type reference, beside the
+     * general one: taken once for all writers of an entry.  Nonzero: refused,
+     * GNTST_general_error. */
+    int (*frame_get_writable)(void *hv, struct fh_gnt_domain *owner,
+                              uint64_t mfn);
+    void (*frame_put_writable)(void *hv, struct fh_gnt_domain *owner,
+                               uint64_t mfn);
+    /* The contents of a frame that the engine holds a reference on, for a
+     * copy; NULL makes the copy fail.  Writing may fault no one: the
+     * page stays where it is until frame_unmap(). */
+    void *(*frame_map)(void *hv, struct fh_gnt_domain *owner, uint64_t mfn,
+                       bool for_write);
+    void (*frame_unmap)(void *hv, struct fh_gnt_domain *owner, uint64_t mfn,
+                        void *addr, bool for_write);
+
+    /*
+     * Puts a mapping at pte->host_addr of @mapper, accessed and dirty bits
+     * clear.  *@old gets the entry that was there.  Nonzero: refused,
+     * GNTST_general_error; nothing was changed.
+     */
+    int (*pt_install)(void *hv, struct fh_gnt_domain *mapper,
+                      const struct fh_gnt_pte *pte, uint64_t *old);
+    /*
+     * Takes the mapping at @host_addr (which may differ from the one at map:
+     * the guest chooses) out by one atomic exchange, if it maps pte->mfn with
+     * exactly this access, and gives the entry taken in *@old.
+     * Returns FH_GNT_PT_UNTOUCHED or _ACCESSED, or negative: no such mapping,
+     * nothing changed, GNTST_general_error.  When in doubt, say accessed.
+     */
+    int (*pt_remove)(void *hv, struct fh_gnt_domain *mapper,
+                     const struct fh_gnt_pte *pte, uint64_t *old);
+    /* No CPU holds a translation that pt_remove() took from @mapper when this
+     * returns. */
+    void (*tlb_flush)(void *hv, struct fh_gnt_domain *mapper);
+
+    /*
+     * (optional, all or none) Strict IOMMU of a mapper with identity I/O
+     * addresses: the counter of @mfn for @mapper, a zeroed 64-bit word of the
+     * embedder's that lives as long as the frame does, or NULL when @mapper
+     * has no such IOMMU.  The engine counts in it and calls iommu_map when the
+     * permission that the count asks for appears or grows, iommu_unmap
+     * when it shrinks (@readonly: to read-only) or goes.
+     */
+    uint64_t *(*iommu_count)(void *hv, struct fh_gnt_domain *mapper,
+                             uint64_t mfn);
+    int (*iommu_map)(void *hv, struct fh_gnt_domain *mapper, uint64_t mfn,
+                     bool readonly);
+    int (*iommu_unmap)(void *hv, struct fh_gnt_domain *mapper, uint64_t mfn,
+                       bool to_readonly);
+    void (*iommu_flush)(void *hv, struct fh_gnt_domain *mapper);
+
+    /* (optional) Tells the granter's guest that entry @ref is free again. */
+    void (*domain_kick)(void *hv, struct fh_gnt_domain *d, uint32_t ref);
+    /* (optional) True: stop soon.  Asked before every element but the first. */
+    bool (*preempt)(void *hv);
+};
+
+/* --------------------------------------------------------------- context -- */
+
+/* One per thread that calls the engine.  Fields are the engine's. */
+struct fh_gnt_ctx {
+    const struct fh_hv_ops *ops;
+    void *hv;
+    unsigned cpu;
+    /* The granter that this call looked up last, with a reference. */
+    struct fh_gnt_domain *peer;
+    uint16_t peer_domid;
+};
+
+/*
+ * fh_gnt_ctx_init - make @ctx usable by one thread
+ *
+ * @cpu: less than the n_cpus of every domain it will act for; no two threads
+ *       may use one number at the same time
+ */
+void
+fh_gnt_ctx_init(struct fh_gnt_ctx *ctx, const struct fh_hv_ops *ops, void *hv,
+                unsigned cpu);
+
+/* ---------------------------------------------------------------- domain -- */
+
+/* What one domain did, as a mapper, plain counts since its birth. */
+struct fh_gnt_stats {
+    uint64_t maps;            /* map elements that succeeded */
+    uint64_t unmaps;          /* handles that ended */
+    uint64_t copies;          /* copy elements that succeeded */
+    uint64_t elements;        /* elements of all operations, failed or not */
+    uint64_t flushes;         /* TLB flushes asked of the embedder */
+    uint64_t flushes_elided;  /* batches that removed mappings, none used */
+    uint64_t iotlb_flushes;
+    uint64_t map_slow;        /* pins that read the shared entry */
+    uint64_t retries;         /* compare-and-swaps that lost, and waits */
+};
+
+/* The domain's guest is auto-translated (HVM, PVH), not PV: no device,
+ * application or pte maps; host maps take no writable-type reference. */
+#define FH_GNT_DOM_TRANSLATED 1u
+
+struct fh_gnt_domain_params {
+    uint64_t uid; /* never reused by any domain; not 0 */
+    uint16_t domid;
+    uint32_t flags;            /* FH_GNT_DOM_* */
+    uint32_t n_cpus;           /* threads that may act for it, 1 .. */
+    struct fh_gnt_stats *stats; /* n_cpus of them, zeroed; NULL if n_cpus 1 */
+};
+
+/* Embed it.  All fields are the engine's; read uid, domid and flags freely. */
+struct fh_gnt_domain {
+    uint64_t uid;
+    uint16_t domid;
+    uint32_t flags;
+    uint32_t is_dying;
+    /* granter: frames[i] is valid for i < n_frames */
+    struct fh_gnt_table_frame *frames;
+    uint32_t n_frames, max_frames;
+    /* mapper */
+    struct fh_gnt_slot *slots;
+    uint32_t n_slots, index_bits;
+    uint64_t free_slots;  /* head of the free list, tagged */
+    uint32_t fresh_slots; /* slots below were used once */
+    uint32_t n_cpus;
+    struct fh_gnt_stats *stats;
+    struct fh_gnt_stats own_stats;
+};
+
+void
+fh_gnt_domain_init(struct fh_gnt_domain *d,
+                   const struct fh_gnt_domain_params *params);
+
+/* Bytes of memory for a table of up to @max_frames shared frames; for
+ * fh_gnt_table_init(), zeroed, aligned to 64.  0: out of range. */
+size_t
+fh_gnt_table_bytes(uint32_t max_frames);
+
+/* Gives @d an empty table.  Before anybody can find @d. */
+void
+fh_gnt_table_init(struct fh_gnt_domain *d, uint32_t max_frames, void *mem);
+
+/* Bytes for the engine's part of one frame (FH_GNT_V1_PER_FRAME entries). */
+size_t
+fh_gnt_frame_bytes(void);
+
+/*
+ * fh_gnt_table_grow - append one frame to the table
+ *
+ * @shared: 4 KiB that the guest may write, page aligned; zeroed by the caller
+ * @active: fh_gnt_frame_bytes(), zeroed, aligned to 64; the guest must not
+ *          reach it
+ *
+ * Both stay until the domain is gone; a table never shrinks.
+ * Returns 0, or FH_ENOSPC at max_frames with nothing changed.
+ * Threads: one grower per domain at a time, beside any other call.
+ */
+FH_MUST_CHECK int
+fh_gnt_table_grow(struct fh_gnt_domain *d, FH_SHARED void *shared,
+                  void *active);
+
+/* Frames that the table has now, and at most. */
+uint32_t
+fh_gnt_table_frames(const struct fh_gnt_domain *d);
+uint32_t
+fh_gnt_table_max_frames(const struct fh_gnt_domain *d);
+
+/* Bytes for @n_handles live mappings (1 .. FH_GNT_HANDLES_MAX), zeroed,
+ * aligned to 64; only what is used gets touched.  0: out of range. */
+size_t
+fh_gnt_maptrack_bytes(uint32_t n_handles);
+
+/* Lets @d hold @n_handles mappings: its quota.  Before anybody calls for @d. */
+void
+fh_gnt_maptrack_init(struct fh_gnt_domain *d, uint32_t n_handles, void *mem);
+
+/* ------------------------------------------------------------ operations -- */
+
+/* The call stopped because fh_hv_ops.preempt said so: call it again with the
+ * array advanced by *@done. */
+#define FH_GNT_E_PREEMPTED 1
+
+/*
+ * fh_gnt_op_map, _unmap, _copy - the hypercalls of these names
+ *
+ * @caller: the domain whose guest calls; the embedder keeps it alive
+ * @ops:    @count elements in memory that the guest may change meanwhile; each
+ *          is read once, its results are written field by field
+ * @done:   out: how many elements are finished, their status written.  At least
+ *          one if count > 0.
+ *
+ * Every element has a status of its own (GNTST_*); an unsuccessful one does not
+ * end the batch.  On return, no CPU or device TLB holds a translation of an
+ * unmapped element below *done.
+ *
+ * Returns 0 (all elements are finished) or FH_GNT_E_PREEMPTED.
+ * Threads: any number, one @ctx each.  Never blocks; may spin while another
+ * CPU moves an entry between pinned and free.
+ */
+FH_MUST_CHECK long
+fh_gnt_op_map(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+              FH_SHARED struct gnttab_map_grant_ref *ops, uint32_t count,
+              uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_unmap(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                FH_SHARED struct gnttab_unmap_grant_ref *ops, uint32_t count,
+                uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_copy(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+               FH_SHARED struct gnttab_copy *ops, uint32_t count,
+               uint32_t *done);
+
+/*
+ * The same for one element in memory of the embedder's own.  Results go to the
+ * element's output fields, the status is returned as well.  An unmap flushes by
+ * itself.
+ */
+int16_t
+fh_gnt_map_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+               struct gnttab_map_grant_ref *op);
+int16_t
+fh_gnt_unmap_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                 struct gnttab_unmap_grant_ref *op);
+int16_t
+fh_gnt_copy_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                struct gnttab_copy *op);
+
+/* ----------------------------------------------------------------- death -- */
+
+/*
+ * Marks @d as dying: from now on its entries are pinned by nobody anew (map and
+ * copy answer GNTST_bad_domain).  Mappings that exist keep their frames until
+ * they are unmapped, and the domain with them.
+ */
+void
+fh_gnt_domain_kill(struct fh_gnt_domain *d);
+
+/*
+ * fh_gnt_release_maps - end all mappings of a dead mapper
+ *
+ * @budget: handles to look at in this call, at least 1
+ * @cursor: 0 at the first call; progress, the caller keeps it
+ *
+ * For when no vCPU and no device of @mapper runs any more and its page tables
+ * and TLB entries are gone: pt_remove and tlb_flush are not called.  I/O
+ * mappings are removed and flushed before anything is released.  Nobody else
+ * may call for @mapper meanwhile.
+ *
+ * Returns 0 when all is released, or FH_GNT_E_PREEMPTED: call again.
+ */
+FH_MUST_CHECK int
+fh_gnt_release_maps(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+                    uint32_t budget, uint32_t *cursor);
+
+/* --------------------------------------------------------------- queries -- */
+
+/* A live mapping.  @granter stays valid while the mapping lives. */
+struct fh_gnt_map_info {
+    struct fh_gnt_domain *granter;
+    uint64_t host_addr; /* as given at map; 0 when unmapped already */
+    uint64_t mfn;
+    uint32_t ref;
+    uint32_t flags; /* GNTMAP_host_map, _device_map still there; _readonly.. */
+};
+
+/* Returns 0, or FH_ENOENT for a handle that is not live.  For the thread that
+ * would unmap it: a concurrent unmap makes the answer stale. */
+FH_MUST_CHECK int
+fh_gnt_map_info(const struct fh_gnt_domain *mapper, uint32_t handle,
+                struct fh_gnt_map_info *out);
+
+/* What an entry is pinned with.  For tests, audits and dumps. */
+struct fh_gnt_entry_info {
+    uint64_t mfn;      /* valid while pinned */
+    uint32_t readers;  /* handles and copies that may only read */
+    uint32_t writers;  /* those that may write too */
+    uint16_t grantee;  /* who pins it */
+    bool is_busy;
+};
+
+/* Returns 0, or FH_ERANGE for a @ref outside the table. */
+FH_MUST_CHECK int
+fh_gnt_entry_info(const struct fh_gnt_domain *granter, uint32_t ref,
+                  struct fh_gnt_entry_info *out);
+
+/* Sums what all CPUs counted for @d. */
+void
+fh_gnt_stats_read(const struct fh_gnt_domain *d, struct fh_gnt_stats *out);
+
+/* -------------------------------------------------------- granter's side -- */
+
+/*
+ * What a guest does to its own table (version 1), for embedders and unikernels
+ * that are the granter.  @table is the shared frames, contiguous, from ref 0.
+ */
+
+/* Grants @gfn to @domid.  @ref must be unused. */
+void
+fh_gnt_v1_grant(FH_SHARED grant_entry_v1_t *table, uint32_t ref, uint16_t domid,
+                uint32_t gfn, bool readonly);
+
+/*
+ * Takes the grant back.  Returns 0, or FH_GNT_E_IN_USE with nothing
+ * changed while somebody holds the page; the frame belongs to nobody else once
+ * this returned 0.
+ */
+#define FH_GNT_E_IN_USE 2
+FH_MUST_CHECK int
+fh_gnt_v1_revoke(FH_SHARED grant_entry_v1_t *table, uint32_t ref);
