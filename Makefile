@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+# The front door: a thin layer over meson.  `make help` lists what there is.
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+IMAGE  ?=
+RW     ?=
+
+FREEHOLD = $(BUILD)/cli/freehold
+
+.PHONY: help build run test bench install clean check deps
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make build            build everything into $(BUILD)/ (installs nothing)"
+	@echo "make run              install what is missing, build, show the whole thing"
+	@echo "make run IMAGE=path   the same with your own disk image, read-only"
+	@echo "make run IMAGE=path RW=1    ... and one guest may write to it"
+	@echo "make test             install what is missing, build, run every test"
+	@echo "make bench            measure; one row per claim"
+	@echo "make check            the style and layer checks alone"
+	@echo "make check-NAME       one of them: scripts/check-NAME"
+	@echo "make install          into PREFIX=$(PREFIX), below DESTDIR if set"
+	@echo "make deps             install every package that any target needs"
+	@echo "make clean            remove $(BUILD)/"
+
+$(BUILD)/build.ninja:
+	@scripts/deps --check build
+	@meson setup $(BUILD) --prefix $(PREFIX)
+
+build: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+run:
+	@scripts/deps build run
+	@$(MAKE) --no-print-directory build
+	@exec $(FREEHOLD) run $(if $(RW),--rw) $(if $(IMAGE),-- '$(IMAGE)')
+
+test:
+	@scripts/deps build run test
+	@scripts/test-run $(BUILD)
+
+bench:
+	@scripts/deps build run
+	@$(MAKE) --no-print-directory build
+	@exec bench/bench $(BUILD)
+
+check:
+	@for c in scripts/check-*; do echo "$$c"; "$$c" || exit 1; done
+
+check-%:
+	@scripts/check-$*
+
+deps:
+	@scripts/deps build run test
+
+install: build
+	@meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf $(BUILD)
