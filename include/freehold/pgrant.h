@@ -35,7 +35,7 @@ enum {
     FH_PGRANT_ROOT_LEAVES = 2048,  /* references of 2^20 and up: no cache */
     FH_PGRANT_LEAVES_DEFAULT = 64, /* Xen's default of 64 frames a guest */
     FH_PGRANT_CHUNK_DEFAULT = 32,  /* what Linux puts into one request */
-    FH_PGRANT_MAX_PAGES = 65535,   /* page numbers are 16 bits, 0 is none */
+    FH_PGRANT_MAX_PAGES = 65534,   /* page numbers are 16 bits, 0 is none */
     FH_PGRANT_MAX_CHUNK = 512,     /* pages of one map call */
     FH_PGRANT_EXPIRE_CHUNKS = 64,  /* most unmaps of one fh_pgrant_expire() */
 };
@@ -92,7 +92,7 @@ struct fh_pgrant {
     uint16_t free_leaf;
     uint16_t reserved;
     struct fh_pgrant_page *pages;   /* [max_pages + 1] */
-    struct fh_pgrant_chunk *chunks; /* [max_pages + 1]; [0] heads the idle
+    struct fh_pgrant_chunk *chunks; /* [max_pages + 2]; [0] heads the idle
                                        ones, oldest use first */
     uint16_t *root;                 /* [FH_PGRANT_ROOT_LEAVES]: leaf numbers */
     uint16_t *leaves;    /* [max_leaves + 1][FH_PGRANT_LEAF_REFS]: pages */
