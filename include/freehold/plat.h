@@ -69,6 +69,14 @@ struct fh_plat_ops {
     int (*wait)(struct fh_plat *p, uint64_t timeout_ns);
 
     /*
+     * True when another process seems to want this CPU: whoever spins (see
+     * lib/base/poller.h) should sleep instead.  Cheap enough to be asked before
+     * each spin: the answer may be some hundred microseconds old.  NULL: the
+     * CPU is ours alone (fh_plat_cpu_wanted()).
+     */
+    bool (*cpu_wanted)(struct fh_plat *p);
+
+    /*
      * Maps @n pages granted by @domid contiguously at *@addr.  All or
      * nothing; FH_PLAT_E_REFUSED when one of @refs is not granted.  What was
      * mapped by one call is unmapped by one call.
@@ -124,3 +132,9 @@ struct fh_plat_ops {
 struct fh_plat {
     const struct fh_plat_ops *ops;
 };
+
+static inline bool
+fh_plat_cpu_wanted(struct fh_plat *p)
+{
+    return p->ops->cpu_wanted && p->ops->cpu_wanted(p);
+}
