@@ -18,9 +18,9 @@
 #define EXPECT(cond, ...)                                                      \
     do {                                                                       \
         if (!(cond)) {                                                         \
-            fprintf(stderr, "%s:%d: expected %s; ", __FILE__, __LINE__,        \
+            fprintf(stderr, "%s:%d: expected %s;", __FILE__, __LINE__,        \
                     #cond);                                                    \
-            fprintf(stderr, "" __VA_ARGS__);                                   \
+            fprintf(stderr, " " __VA_ARGS__);                                   \
             fputc('\n', stderr);                                               \
             fail();                                                            \
         }                                                                      \
@@ -30,9 +30,9 @@
     do {                                                                       \
         long long got_ = (long long)(got), want_ = (long long)(want);          \
         if (got_ != want_) {                                                   \
-            fprintf(stderr, "%s:%d: %s is %lld, expected %lld; ", __FILE__,    \
+            fprintf(stderr, "%s:%d: %s is %lld, expected %lld;", __FILE__,    \
                     __LINE__, #got, got_, want_);                              \
-            fprintf(stderr, "" __VA_ARGS__);                                   \
+            fprintf(stderr, " " __VA_ARGS__);                                   \
             fputc('\n', stderr);                                               \
             fail();                                                            \
         }                                                                      \
