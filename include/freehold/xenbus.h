@@ -58,7 +58,8 @@ struct fh_xenbus_view {
                        last: it started again without our noticing */
     bool changed;   /* the disk was resized since Connected was written */
     bool failed;    /* an error waits to be reported */
-    bool force;     /* do not wait for the frontend's consent */
+    bool force;     /* do not wait for the frontend's consent; counts only
+                       when not online */
 };
 
 /*
