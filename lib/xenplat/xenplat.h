@@ -63,12 +63,14 @@ struct fh_xenplat {
     uint32_t n_fds;
     bool ev_nonblock; /* reading the event descriptor cannot block */
     bool ev_maybe;    /* there may be an event: worth a read */
+    uint32_t n_bound; /* ports, and those delivered and not yet unmasked */
+    uint32_t n_masked;
     struct {
-        int loadavg_fd;    /* -1: not available */
-        uint32_t n_cpus;   /* online and in our affinity mask */
-        uint64_t next_ns;  /* when to look again */
-        uint64_t switch_ns;   /* when the context switches were counted, */
-        uint64_t n_switches;  /* and how many there were */
+        int loadavg_fd;      /* -1: not available */
+        uint32_t n_cpus;     /* online and in our affinity mask */
+        uint64_t next_ns;    /* when to look again */
+        uint64_t switch_ns;  /* when the context switches were counted, */
+        uint64_t n_switches; /* and how many there were */
         bool wanted;
     } cpu;
 };
