@@ -24,10 +24,11 @@ enum fh_blkif_abi {
 };
 
 enum {
-    FH_BLKIF_MAX_DIRECT = 11,          /* segments in a slot */
-    FH_BLKIF_SEGS_PER_PAGE = 512,      /* descriptors in an indirect page */
-    FH_BLKIF_MAX_INDIRECT_PAGES = 8,   /* in a slot, by the ABI */
-    FH_BLKIF_MAX_SEGMENTS = 512,       /* the most that we ever advertise */
+    FH_BLKIF_MAX_DIRECT = 11,        /* segments in a slot */
+    FH_BLKIF_SEGS_PER_PAGE = 512,    /* descriptors in an indirect page */
+    FH_BLKIF_MAX_INDIRECT_PAGES = 8, /* in a slot, by the ABI */
+    FH_BLKIF_MAX_SEGMENTS = 512,     /* the most that we ever advertise */
+    FH_BLKIF_MAX_RING_ORDER = 4,
     FH_BLKIF_MAX_SLOT_BYTES = 112,
     FH_BLKIF_MAX_RESPONSE_BYTES = 16,
 };
@@ -49,7 +50,8 @@ enum {
     FH_BLKIF_NOTSUPP = -2,
 };
 
-/* Verdicts of the decoders: the frontend's fault, all of them. */
+/* Verdicts of the decoders: the frontend's fault, all of them.
+ * fh_blkif_refusal() is the status to answer. */
 enum {
     FH_BLKIF_E_OP = 1,   /* unknown or not offered: answer NOTSUPP */
     FH_BLKIF_E_SEGMENTS, /* count, or first/last sector: answer ERROR */
@@ -70,12 +72,12 @@ struct fh_blkif_seg {
 struct fh_blkif_req {
     enum fh_blkif_op op;
     bool indirect;
-    uint8_t wire_op;    /* to be echoed in the response (indirect_op if
-                           indirect) */
-    uint8_t flag;       /* of a discard */
+    uint8_t wire_op; /* to be echoed in the response (indirect_op if
+                        indirect) */
+    uint8_t flag;    /* of a discard */
     uint16_t handle;
     uint16_t n_segs;    /* 0 .. FH_BLKIF_MAX_SEGMENTS */
-    uint16_t n_pages;   /* indirect descriptor pages: 0 .. 8 */
+    uint16_t n_pages;   /* indirect descriptor pages in use: 0 .. 8 */
     uint64_t id;        /* echoed bit for bit */
     uint64_t sector;    /* first sector */
     uint64_t n_sectors; /* sum over the segments; 0 before
@@ -89,7 +91,7 @@ struct fh_blkif_limits {
     uint64_t n_sectors;    /* size of the disk */
     uint32_t max_indirect; /* as advertised; 0: indirect not offered */
     bool read_only;
-    bool flush;            /* offered */
+    bool flush; /* offered */
     bool barrier;
     bool discard;
 };
@@ -100,7 +102,8 @@ fh_blkif_slot_bytes(enum fh_blkif_abi abi);
 uint32_t
 fh_blkif_response_bytes(enum fh_blkif_abi abi);
 
-/* Slots of a ring of 2^order pages: 32 at order 0 .. 512 at order 4. */
+/* Slots of a ring of 2^order pages: 32 at order 0 .. 512 at order 4; 0 for any
+ * larger order. */
 uint32_t
 fh_blkif_ring_slots(enum fh_blkif_abi abi, unsigned order);
 
@@ -108,8 +111,10 @@ fh_blkif_ring_slots(enum fh_blkif_abi abi, unsigned order);
  * fh_blkif_abi_parse - read a frontend's "protocol" key
  *
  * @protocol: the key's value, or NULL when there is none: native
+ * @abi:      written on success only
  *
- * Returns 0 or FH_EINVAL for a value that is none of the three.
+ * Returns 0, or FH_EINVAL for a value that is neither of x86's two nor the name
+ *   of our own ABI.
  */
 FH_MUST_CHECK int
 fh_blkif_abi_parse(const char *protocol, enum fh_blkif_abi *abi);
@@ -135,6 +140,16 @@ fh_blkif_decode_head(enum fh_blkif_abi abi, const void *slot, uint64_t *id,
  * @req:  written on success only.  An indirect request still needs its
  *        segments: fh_blkif_decode_segs().
  *
+ * Where the protocol's text leaves room:
+ *   - a flush carries no segments: FH_BLKIF_E_SEGMENTS otherwise.  Linux's
+ *     backend takes one with data for a write, but no frontend sends it, and
+ *     an error for it does not make Linux give up flushing;
+ *   - a barrier may come without segments; its sector then means nothing, and
+ *     a read-only disk accepts it;
+ *   - a discard of 0 sectors is FH_BLKIF_E_RANGE; its flag is handed on: the
+ *     secure bit is to be ignored while discard-secure is not offered;
+ *   - @handle is not judged (no backend does).
+ *
  * Returns 0 or one of FH_BLKIF_E_*.
  */
 FH_MUST_CHECK int
@@ -153,6 +168,13 @@ FH_MUST_CHECK int
 fh_blkif_decode_segs(const struct fh_blkif_limits *limits,
                      const struct fh_blkif_seg *segs, struct fh_blkif_req *req);
 
+/* The status that answers verdict @e, one of FH_BLKIF_E_*. */
+static inline int16_t
+fh_blkif_refusal(int e)
+{
+    return e == FH_BLKIF_E_OP ? FH_BLKIF_NOTSUPP : FH_BLKIF_ERROR;
+}
+
 /*
  * fh_blkif_encode_response - build the image of a response
  *
@@ -166,7 +188,8 @@ fh_blkif_encode_response(enum fh_blkif_abi abi, uint64_t id, uint8_t wire_op,
 /* The frontend's halves. */
 
 /* Builds the image of @req (its wire_op is ignored, op and indirect decide);
- * @buf is fh_blkif_slot_bytes() long, wholly written. */
+ * @buf is fh_blkif_slot_bytes() long, wholly written.  n_segs is at most
+ * FH_BLKIF_MAX_DIRECT unless indirect. */
 void
 fh_blkif_encode(enum fh_blkif_abi abi, const struct fh_blkif_req *req,
                 void *buf);
