@@ -26,6 +26,8 @@ enum {
     FH_DEVICE_TXN_TRIES = 8,       /* of one transaction that meets others */
     FH_DEVICE_STEPS = 16,          /* of the handshake in one run() */
     FH_DEVICE_RETRIES = 6,         /* of a failing xenstore, 100 ms doubling */
+    FH_DEVICE_OFFERS = 200,        /* a second: a frontend that toggles waits */
+    FH_DEVICE_LOG_LINES = 10,      /* a minute; the rest is only counted */
     FH_DEVICE_PATH_MAX = 256,      /* of a directory that we serve */
     FH_DEVICE_TEXT_MAX = 160,      /* of an error or reason */
 };
@@ -77,6 +79,8 @@ struct fh_device_params {
     uint32_t max_order;    /* 0 .. FH_DEVICE_MAX_ORDER */
     bool owned;       /* we are the toolstack: a frontend that is gone means
                          unplugged */
+    bool watched;     /* the embedder watches @path and calls kick(): no watch
+                         of ours on it */
     bool read_only;
     bool cdrom;
     uint64_t n_sectors;             /* 512-byte units */
@@ -93,6 +97,12 @@ enum fh_device_phase {
     FH_DEVICE_OVER,
 };
 
+/* At most so many in a stretch of time. */
+struct fh_device_window {
+    uint64_t start_ns;
+    uint32_t n;
+};
+
 struct fh_device {
     struct fh_device_params p; /* p.path points to path */
     char path[FH_DEVICE_PATH_MAX];
@@ -102,7 +112,9 @@ struct fh_device {
     bool watching_own;
     bool watching_front;
     bool dirty;          /* something happened: run() has work */
+    bool has_script;     /* a hotplug script must report before we connect */
     bool front_seen_4;   /* since the ring was connected */
+    bool renewed;        /* the frontend began anew: holds until the offer */
     bool force;
     bool resized;
     bool has_queue;      /* queue holds the ring connected last, or tried */
@@ -114,8 +126,8 @@ struct fh_device {
     char reason[FH_DEVICE_TEXT_MAX];  /* the last error, for `list` */
     uint32_t failures;     /* xenstore failures in a row */
     uint64_t retry_at_ns;  /* UINT64_MAX: none */
-    uint64_t log_window_ns;
-    uint32_t log_lines;    /* in this window */
+    struct fh_device_window offers;
+    struct fh_device_window log;
     uint64_t log_dropped;
 };
 
