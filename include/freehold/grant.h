@@ -124,8 +124,9 @@ struct fh_hv_ops {
                      bool for_write, struct fh_gnt_frame *out);
     void (*frame_put)(void *hv, struct fh_gnt_domain *owner, uint64_t mfn);
     /* (optional, both or none) The writable-type reference, beside the
-     * general one: taken once for all writers of an entry.  Nonzero: refused,
-     * GNTST_general_error. */
+     * general one: taken once for all writers of an entry.  An embedder that
+     * types no pages of @owner (auto-translated) accepts and counts nothing.
+     * Nonzero: refused, GNTST_general_error. */
     int (*frame_get_writable)(void *hv, struct fh_gnt_domain *owner,
                               uint64_t mfn);
     void (*frame_put_writable)(void *hv, struct fh_gnt_domain *owner,
@@ -174,7 +175,8 @@ struct fh_hv_ops {
                        bool to_readonly);
     void (*iommu_flush)(void *hv, struct fh_gnt_domain *mapper);
 
-    /* (optional) Tells the granter's guest that entry @ref is free again. */
+    /* (optional) Entry @ref of @d, for which fh_gnt_entry_set() asked so, lost
+     * its last pin: tell the granter's guest. */
     void (*domain_kick)(void *hv, struct fh_gnt_domain *d, uint32_t ref);
     /* (optional) True: stop soon.  Asked before every element but the first. */
     bool (*preempt)(void *hv);
@@ -187,9 +189,6 @@ struct fh_gnt_ctx {
     const struct fh_hv_ops *ops;
     void *hv;
     unsigned cpu;
-    /* The granter that this call looked up last, with a reference. */
-    struct fh_gnt_domain *peer;
-    uint16_t peer_domid;
 };
 
 /*
@@ -218,7 +217,7 @@ struct fh_gnt_stats {
 };
 
 /* The domain's guest is auto-translated (HVM, PVH), not PV: no device,
- * application or pte maps; host maps take no writable-type reference. */
+ * application or pte maps. */
 #define FH_GNT_DOM_TRANSLATED 1u
 
 struct fh_gnt_domain_params {
@@ -403,6 +402,20 @@ struct fh_gnt_entry_info {
 FH_MUST_CHECK int
 fh_gnt_entry_info(const struct fh_gnt_domain *granter, uint32_t ref,
                   struct fh_gnt_entry_info *out);
+
+/*
+ * fh_gnt_entry_set - what the granter may ask for while an entry is in use
+ *
+ * @flags: any of FH_GNT_ENTRY_CLOSED (no new pins, by maps or copies:
+ *         GNTST_general_error) and FH_GNT_ENTRY_NOTIFY (domain_kick when the
+ *         last pin goes); replaces what was set before
+ *
+ * Returns 0, or FH_ERANGE for a @ref outside the table.
+ */
+#define FH_GNT_ENTRY_CLOSED 1u
+#define FH_GNT_ENTRY_NOTIFY 2u
+FH_MUST_CHECK int
+fh_gnt_entry_set(struct fh_gnt_domain *granter, uint32_t ref, unsigned flags);
 
 /* Sums what all CPUs counted for @d. */
 void

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Handles of live mappings, and the slots behind them.
+ *
+ * A domain's slots are an array in the embedder's memory; a handle is
+ * {generation | index}, index in the low index_bits, bit 31 clear.  The slot's
+ * generation goes up whenever the slot is freed, so a stale or doubled unmap
+ * names a generation that is not there (until it wraps: 2^(31 - index_bits)
+ * uses of one slot).
+ *
+ * A slot is in exactly one place: live (its handle is the guest's), in the
+ * hands of one call, on the free list, or never used yet.  The free list is a
+ * stack with a tag, popped and pushed in chains: one compare-and-swap per
+ * batch.  A slot that was never used is taken by raising fresh_slots, so a
+ * table of a million costs no set-up and no memory that is not used.
+ *
+ *   word: bits 0..15 FH_SLOT_* and GNTMAP flags, bits 32..63 generation
+ *
+ * Only who set BUSY changes a live slot.
+ */
+#include <freehold/grant.h>
+
+#include "base/shared.h"
+
+struct fh_gnt_entry;
+
+#define FH_SLOT_LIVE 0x8000ull
+#define FH_SLOT_BUSY 0x4000ull
+/* The low bits are the mapping's GNTMAP flags. */
+#define FH_SLOT_KEEP                                                           \
+    (GNTMAP_device_map | GNTMAP_host_map | GNTMAP_readonly |                   \
+     GNTMAP_application_map | GNTMAP_contains_pte)
+
+struct fh_gnt_slot {
+    fh_word64 word;
+    struct fh_gnt_entry *entry;
+    uint64_t host_addr;
+    uint32_t next;  /* in a chain: index + 1, 0 ends it */
+    uint32_t avail; /* guest-available bits of the map flags */
+};
+
+_Static_assert(sizeof(struct fh_gnt_slot) == 32, "two slots per cache line");
+
+/* Slots in the hands of one call. */
+struct fh_slot_chain {
+    uint32_t head; /* index + 1, 0 is empty */
+    uint32_t tail; /* index + 1, while head is not 0 */
+    uint32_t n;
+};
+
+/* Takes up to @want slots into empty @chain; at least one if any is free. */
+void
+fh_slots_take(struct fh_gnt_domain *d, uint32_t want,
+              struct fh_slot_chain *chain, uint64_t *lost);
+
+/* Gives back all of @chain. */
+void
+fh_slots_give(struct fh_gnt_domain *d, struct fh_slot_chain *chain,
+              uint64_t *lost);
+
+static inline uint32_t
+fh_slot_handle(const struct fh_gnt_domain *d, uint32_t index, uint64_t word)
+{
+    const uint32_t gen = (uint32_t)(word >> 32);
+
+    return ((gen << d->index_bits) | index) & 0x7fffffffu;
+}
+
+static inline uint32_t
+fh_slot_index(const struct fh_gnt_domain *d, const struct fh_gnt_slot *slot)
+{
+    return (uint32_t)(slot - d->slots);
+}
+
+static inline void
+fh_chain_push(const struct fh_gnt_domain *d, struct fh_slot_chain *chain,
+              struct fh_gnt_slot *slot)
+{
+    fh_store_relaxed32(&slot->next, chain->head);
+    if (!chain->head)
+        chain->tail = fh_slot_index(d, slot) + 1;
+    chain->head = fh_slot_index(d, slot) + 1;
+    chain->n++;
+}
+
+/* The chain's first slot, or NULL. */
+static inline struct fh_gnt_slot *
+fh_chain_pop(const struct fh_gnt_domain *d, struct fh_slot_chain *chain)
+{
+    struct fh_gnt_slot *slot;
+
+    if (!chain->head)
+        return NULL;
+    slot = &d->slots[chain->head - 1];
+    chain->head = fh_load_relaxed32(&slot->next);
+    chain->n--;
+    return slot;
+}
+
+/* Makes a slot of ours live. */
+static inline void
+fh_slot_publish(struct fh_gnt_slot *slot, uint64_t word, uint32_t flags)
+{
+    /* H1 release, pairs with H2 in fh_slot_claim: the record is complete. */
+    fh_store_release64(&slot->word, (word & ~0xffffffffull) | FH_SLOT_LIVE |
+                                        (flags & FH_SLOT_KEEP));
+}
+
+/* The slot that live @handle names, or NULL.  Not claimed. */
+static inline struct fh_gnt_slot *
+fh_slot_find(const struct fh_gnt_domain *d, uint32_t handle)
+{
+    const uint32_t index = handle & ((1u << d->index_bits) - 1);
+
+    if (handle >> 31 || index >= d->n_slots)
+        return NULL;
+    return &d->slots[index];
+}
+
+/*
+ * Claims the mapping that @handle names: BUSY is ours.  Returns its slot and
+ * *@word as it was, or NULL: no such handle (GNTST_bad_handle).
+ */
+static inline struct fh_gnt_slot *
+fh_slot_claim(const struct fh_gnt_domain *d, uint32_t handle, uint64_t *word,
+              uint64_t *lost)
+{
+    struct fh_gnt_slot *slot = fh_slot_find(d, handle);
+    uint64_t old;
+
+    if (!slot)
+        return NULL;
+    old = fh_load_relaxed64(&slot->word);
+    for (;;) {
+        if (!(old & FH_SLOT_LIVE) ||
+            fh_slot_handle(d, fh_slot_index(d, slot), old) != handle)
+            return NULL;
+        if (old & FH_SLOT_BUSY) {
+            fh_cpu_relax();
+            old = fh_load_relaxed64(&slot->word);
+        } else if (fh_cas64(&slot->word, &old, old | FH_SLOT_BUSY)) {
+            break; /* H2 acquire, pairs with H1 and H3 */
+        }
+        ++*lost;
+    }
+    *word = old;
+    return slot;
+}
+
+/* Ends a claim; @word is the slot's new word (not live: ours to free). */
+static inline void
+fh_slot_unclaim(struct fh_gnt_slot *slot, uint64_t word)
+{
+    /* H3 release, pairs with H2. */
+    fh_store_release64(&slot->word, word & ~FH_SLOT_BUSY);
+}
+
+/* Makes a dead slot of ours ready for the free list. */
+static inline void
+fh_slot_retire(struct fh_gnt_slot *slot, uint64_t word)
+{
+    fh_store_relaxed64(&slot->word, ((word >> 32) + 1) << 32);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the files of lib/grant share: the active entry, the table's frame, and
+ * the batch that a hypercall carries from element to element.
+ */
+#include <freehold/grant.h>
+
+#include "base/arith.h"
+#include "base/shared.h"
+#include "grant/entry.h"
+#include "grant/handle.h"
+
+/*
+ * One active entry, a cache line of its own: neighbours in the table belong to
+ * different CPUs.  @granter and @ref never change; the payload follows rule 1
+ * of entry.h.
+ */
+struct fh_gnt_entry {
+    fh_word64 word;
+    struct fh_gnt_domain *granter;
+    uint32_t ref;
+    /* payload */
+    uint16_t start, length; /* the granted window in bytes; a page: 0, 4096 */
+    uint64_t mfn;
+    uint64_t grantee_uid;
+    uint64_t reserved[3]; /* the source of a transitive entry */
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct fh_gnt_entry) == 64, "one cache line");
+
+struct fh_gnt_table_frame {
+    FH_SHARED grant_entry_v1_t *shared;
+    struct fh_gnt_entry *active;
+};
+
+/* A version 1 entry is read and changed as single words, never as a whole: the
+ * granter writes its other half. */
+_Static_assert(sizeof(grant_entry_v1_t) == 8, "ABI");
+_Static_assert(offsetof(grant_entry_v1_t, flags) == 0, "ABI");
+_Static_assert(offsetof(grant_entry_v1_t, domid) == 2, "ABI");
+_Static_assert(offsetof(grant_entry_v1_t, frame) == 4, "ABI");
+_Static_assert(sizeof(struct gnttab_map_grant_ref) == 32, "ABI");
+_Static_assert(sizeof(struct gnttab_unmap_grant_ref) == 24, "ABI");
+_Static_assert(sizeof(struct gnttab_copy) == 40, "ABI");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "flags come first");
+
+/* Tries on a word that the granter may keep changing (XSA-295). */
+#define FH_GNT_SHARED_TRIES 5
+/* Handles that one call holds in advance: as many as make the free list's cost
+ * vanish, few enough that a quota is not blocked by a call that fails. */
+#define FH_GNT_SLOTS_AHEAD 32u
+
+/* ------------------------------------------------------------ statistics -- */
+
+/* Counters have one writer, the CPU of the context, and many readers. */
+static inline void
+fh_gnt_count(uint64_t *counter, uint64_t n)
+{
+    fh_store_relaxed64(counter, fh_load_relaxed64(counter) + n);
+}
+
+/* Those of @d that @ctx may write. */
+static inline struct fh_gnt_stats *
+fh_gnt_my_stats(const struct fh_gnt_ctx *ctx, struct fh_gnt_domain *d)
+{
+    return &d->stats[ctx->cpu];
+}
+
+static inline bool
+fh_gnt_may(const struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+           struct fh_gnt_domain *peer, unsigned op)
+{
+    return !ctx->ops->may || ctx->ops->may(ctx->hv, caller, peer, op);
+}
+
+static inline bool
+fh_gnt_must_stop(const struct fh_gnt_ctx *ctx)
+{
+    return ctx->ops->preempt && ctx->ops->preempt(ctx->hv);
+}
+
+/* ---------------------------------------------------------- pins (pin.c) -- */
+
+enum fh_gnt_use { FH_GNT_USE_MAP, FH_GNT_USE_COPY };
+
+/*
+ * Pins entry @ref of @granter for @caller.  GNTST_okay: *@out is pinned and its
+ * payload may be read; else the status, and nothing happened.
+ */
+int16_t
+fh_gnt_pin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint32_t ref,
+           struct fh_gnt_domain *caller, bool is_write, enum fh_gnt_use use,
+           struct fh_gnt_entry **out);
+
+/* Gives the pin back.  @caller is whose statistics count. */
+void
+fh_gnt_unpin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+             struct fh_gnt_entry *e, bool is_write);
+
+/* The entry, or NULL for a @ref outside the table. */
+struct fh_gnt_entry *
+fh_gnt_entry_at(const struct fh_gnt_domain *granter, uint32_t ref);
+
+/* GNTST_* for a verdict of frame_get(). */
+int16_t
+fh_gnt_frame_status(int verdict);
+
+/* -------------------------------------------------------- IOMMU (iommu.c) -- */
+
+/* Lets devices of @mapper reach @mfn.  GNTST_okay or general_error. */
+int16_t
+fh_gnt_iommu_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+                 uint64_t mfn, bool readonly);
+
+/* Takes that back.  True: an IOTLB flush is due before the pin goes. */
+bool
+fh_gnt_iommu_sub(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+                 uint64_t mfn, bool readonly);
+
+/* ------------------------------------------------------ unmaps (unmap.c) -- */
+
+/* Unmaps on their way between taking the mapping out and releasing the page. */
+struct fh_gnt_dying {
+    struct fh_slot_chain slots; /* dead, entries still pinned */
+    bool removed;               /* some host mapping was taken out ... */
+    bool accessed;              /* ... that a TLB may hold */
+    bool iotlb;
+};
+
+/* Flushes what @dying asks for, releases the pages and frees the handles.
+ * @tlb: false when no TLB can hold anything of @mapper any more */
+void
+fh_gnt_dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+                    struct fh_gnt_dying *dying, bool tlb);
+
+/* Ends the claimed mapping @slot: no access is left but what TLBs hold. */
+void
+fh_gnt_dying_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+                 struct fh_gnt_slot *slot, uint64_t word,
+                 struct fh_gnt_dying *dying);

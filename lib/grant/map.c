@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * map_grant_ref.
+ *
+ * Order of checks, as on Xen: flags, domain, permission, handle, reference,
+ * entry, frame; then the effects: host mapping, I/O mapping, handle.  A failed
+ * effect undoes the earlier ones in reverse, flushed before the page is
+ * released.  The handle becomes live last.
+ */
+#include "grant/internal.h"
+
+/* One call: what it carries from element to element. */
+struct map_call {
+    struct fh_gnt_ctx *ctx;
+    struct fh_gnt_domain *caller;
+    struct fh_gnt_domain *peer; /* the last granter, with a reference */
+    struct fh_slot_chain slots; /* handles taken ahead */
+    uint32_t left;              /* elements that may still want a handle */
+    uint64_t maps, lost;
+};
+
+static void
+call_begin(struct map_call *c, struct fh_gnt_ctx *ctx,
+           struct fh_gnt_domain *caller, uint32_t count)
+{
+    *c = (struct map_call){ .ctx = ctx, .caller = caller, .left = count };
+}
+
+static void
+call_end(struct map_call *c, uint32_t elements)
+{
+    struct fh_gnt_stats *stats = fh_gnt_my_stats(c->ctx, c->caller);
+
+    if (c->peer)
+        c->ctx->ops->domain_put(c->ctx->hv, c->peer);
+    fh_slots_give(c->caller, &c->slots, &c->lost);
+    fh_gnt_count(&stats->elements, elements);
+    fh_gnt_count(&stats->maps, c->maps);
+    if (c->lost)
+        fh_gnt_count(&stats->retries, c->lost);
+}
+
+/* The granter, looked up once for a run of elements that name it. */
+static struct fh_gnt_domain *
+call_peer(struct map_call *c, uint16_t domid)
+{
+    const struct fh_hv_ops *ops = c->ctx->ops;
+
+    if (c->peer && c->peer->domid == domid)
+        return c->peer;
+    if (c->peer)
+        ops->domain_put(c->ctx->hv, c->peer);
+    c->peer = NULL;
+    if (domid < DOMID_FIRST_RESERVED)
+        c->peer = ops->domain_get(c->ctx->hv, domid);
+    return c->peer;
+}
+
+/* A free slot, or NULL when the quota is spent. */
+static struct fh_gnt_slot *
+call_slot(struct map_call *c)
+{
+    if (!c->slots.head) {
+        const uint32_t want =
+            c->left < FH_GNT_SLOTS_AHEAD ? c->left : FH_GNT_SLOTS_AHEAD;
+
+        fh_slots_take(c->caller, want, &c->slots, &c->lost);
+    }
+    return fh_chain_pop(c->caller, &c->slots);
+}
+
+static int16_t
+check_flags(const struct fh_gnt_domain *caller, uint32_t flags)
+{
+    const uint32_t pv_only =
+        GNTMAP_device_map | GNTMAP_application_map | GNTMAP_contains_pte;
+
+    if (!(flags & (GNTMAP_device_map | GNTMAP_host_map)))
+        return GNTST_bad_gntref;
+    if ((caller->flags & FH_GNT_DOM_TRANSLATED) && (flags & pv_only))
+        return GNTST_general_error;
+    return GNTST_okay;
+}
+
+/* Takes an installed host mapping out again; nobody may hold it cached. */
+static void
+undo_host(struct map_call *c, const struct fh_gnt_pte *pte)
+{
+    const struct fh_hv_ops *ops = c->ctx->ops;
+    struct fh_gnt_stats *stats = fh_gnt_my_stats(c->ctx, c->caller);
+    uint64_t old;
+
+    (void)ops->pt_remove(c->ctx->hv, c->caller, pte, &old);
+    ops->tlb_flush(c->ctx->hv, c->caller);
+    fh_gnt_count(&stats->flushes, 1);
+}
+
+/* The effects, on a pinned entry. */
+static int16_t
+map_pinned(struct map_call *c, struct fh_gnt_entry *e,
+           const struct gnttab_map_grant_ref *op, uint32_t handle)
+{
+    const struct fh_hv_ops *ops = c->ctx->ops;
+    const struct fh_gnt_pte pte = {
+        .host_addr = op->host_addr,
+        .mfn = e->mfn,
+        .flags = op->flags,
+        .handle = handle,
+    };
+    uint64_t old;
+    int16_t status = GNTST_okay;
+
+    if ((op->flags & GNTMAP_host_map) &&
+        ops->pt_install(c->ctx->hv, c->caller, &pte, &old))
+        return GNTST_general_error;
+    if (ops->iommu_count && c->caller != e->granter)
+        status = fh_gnt_iommu_add(c->ctx, c->caller, e->mfn,
+                                  op->flags & GNTMAP_readonly);
+    if (status && (op->flags & GNTMAP_host_map))
+        undo_host(c, &pte);
+    return status;
+}
+
+/* Everything after the handle; on success @op has its results. */
+static int16_t
+map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
+              struct fh_gnt_domain *granter, struct gnttab_map_grant_ref *op)
+{
+    const bool is_write = !(op->flags & GNTMAP_readonly);
+    const uint64_t word = fh_load_relaxed64(&slot->word);
+    const uint32_t handle =
+        fh_slot_handle(c->caller, fh_slot_index(c->caller, slot), word);
+    struct fh_gnt_entry *e = NULL;
+    int16_t status = fh_gnt_pin(c->ctx, granter, op->ref, c->caller, is_write,
+                                FH_GNT_USE_MAP, &e);
+
+    if (status)
+        return status;
+    status = map_pinned(c, e, op, handle);
+    if (status) {
+        fh_gnt_unpin(c->ctx, c->caller, e, is_write);
+        return status;
+    }
+    slot->entry = e;
+    slot->host_addr = op->host_addr;
+    slot->avail = op->flags & GNTMAP_guest_avail_mask;
+    op->handle = handle;
+    op->dev_bus_addr = e->mfn << FH_PAGE_SHIFT; /* ours until published */
+    fh_slot_publish(slot, word, op->flags);
+    return GNTST_okay;
+}
+
+/* One element, in memory of our own. */
+static int16_t
+map_element(struct map_call *c, struct gnttab_map_grant_ref *op)
+{
+    struct fh_gnt_domain *granter;
+    struct fh_gnt_slot *slot;
+    int16_t status = check_flags(c->caller, op->flags);
+
+    if (status)
+        return status;
+    granter = call_peer(c, op->dom);
+    if (!granter)
+        return GNTST_bad_domain;
+    if (!fh_gnt_may(c->ctx, c->caller, granter, GNTTABOP_map_grant_ref))
+        return GNTST_permission_denied;
+    slot = call_slot(c);
+    if (!slot)
+        return GNTST_no_space;
+    status = map_with_slot(c, slot, granter, op);
+    if (status)
+        fh_chain_push(c->caller, &c->slots, slot);
+    else
+        c->maps++;
+    return status;
+}
+
+long
+fh_gnt_op_map(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+              FH_SHARED struct gnttab_map_grant_ref *ops, uint32_t count,
+              uint32_t *done)
+{
+    struct map_call c;
+    uint32_t i;
+
+    call_begin(&c, ctx, caller, count);
+    for (i = 0; i < count; i++, c.left--) {
+        struct gnttab_map_grant_ref op;
+
+        if (i && fh_gnt_must_stop(ctx))
+            break;
+        fh_copy_in(&op, &ops[i], sizeof(op));
+        op.status = map_element(&c, &op);
+        if (!op.status) {
+            fh_store_relaxed32(&ops[i].handle, op.handle);
+            fh_store_relaxed64(&ops[i].dev_bus_addr, op.dev_bus_addr);
+        }
+        fh_store_relaxed16(&ops[i].status, (uint16_t)op.status);
+    }
+    call_end(&c, i);
+    *done = i;
+    return i < count ? FH_GNT_E_PREEMPTED : 0;
+}
+
+int16_t
+fh_gnt_map_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+               struct gnttab_map_grant_ref *op)
+{
+    struct map_call c;
+
+    call_begin(&c, ctx, caller, 1);
+    op->status = map_element(&c, op);
+    call_end(&c, 1);
+    return op->status;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Domains and their tables: set-up, growth, questions.
+ *
+ * Invariants: a table only grows; a frame's pointers are written before the
+ * count that makes them valid, and never again.
+ */
+#include "grant/internal.h"
+
+void
+fh_gnt_ctx_init(struct fh_gnt_ctx *ctx, const struct fh_hv_ops *ops, void *hv,
+                unsigned cpu)
+{
+    *ctx = (struct fh_gnt_ctx){ .ops = ops, .hv = hv, .cpu = cpu };
+}
+
+void
+fh_gnt_domain_init(struct fh_gnt_domain *d,
+                   const struct fh_gnt_domain_params *params)
+{
+    *d = (struct fh_gnt_domain){
+        .uid = params->uid,
+        .domid = params->domid,
+        .flags = params->flags,
+        .n_cpus = params->stats ? params->n_cpus : 1,
+    };
+    d->stats = params->stats ? params->stats : &d->own_stats;
+}
+
+size_t
+fh_gnt_table_bytes(uint32_t max_frames)
+{
+    if (!max_frames || max_frames > UINT32_MAX / FH_GNT_V1_PER_FRAME)
+        return 0;
+    return max_frames * sizeof(struct fh_gnt_table_frame);
+}
+
+void
+fh_gnt_table_init(struct fh_gnt_domain *d, uint32_t max_frames, void *mem)
+{
+    d->frames = mem;
+    d->max_frames = max_frames;
+    d->n_frames = 0;
+}
+
+size_t
+fh_gnt_frame_bytes(void)
+{
+    return FH_GNT_V1_PER_FRAME * sizeof(struct fh_gnt_entry);
+}
+
+int
+fh_gnt_table_grow(struct fh_gnt_domain *d, FH_SHARED void *shared, void *active)
+{
+    const uint32_t n = d->n_frames;
+    struct fh_gnt_entry *entries = active;
+
+    if (n >= d->max_frames)
+        return FH_ENOSPC;
+    for (uint32_t i = 0; i < FH_GNT_V1_PER_FRAME; i++) {
+        entries[i].granter = d;
+        entries[i].ref = n * FH_GNT_V1_PER_FRAME + i;
+    }
+    d->frames[n].shared = shared;
+    d->frames[n].active = entries;
+    /* T2 release, pairs with T1 in fh_gnt_entry_at. */
+    fh_store_release32(&d->n_frames, n + 1);
+    return 0;
+}
+
+uint32_t
+fh_gnt_table_frames(const struct fh_gnt_domain *d)
+{
+    return fh_load_acquire32(&d->n_frames);
+}
+
+uint32_t
+fh_gnt_table_max_frames(const struct fh_gnt_domain *d)
+{
+    return d->max_frames;
+}
+
+size_t
+fh_gnt_maptrack_bytes(uint32_t n_handles)
+{
+    if (!n_handles || n_handles > FH_GNT_HANDLES_MAX)
+        return 0;
+    return (size_t)n_handles * sizeof(struct fh_gnt_slot);
+}
+
+void
+fh_gnt_maptrack_init(struct fh_gnt_domain *d, uint32_t n_handles, void *mem)
+{
+    d->slots = mem;
+    d->n_slots = n_handles;
+    d->index_bits = 0;
+    while ((1u << d->index_bits) < n_handles)
+        d->index_bits++;
+    d->free_slots = 0;
+    d->fresh_slots = 0;
+}
+
+void
+fh_gnt_domain_kill(struct fh_gnt_domain *d)
+{
+    fh_store_release32(&d->is_dying, 1);
+}
+
+int
+fh_gnt_map_info(const struct fh_gnt_domain *mapper, uint32_t handle,
+                struct fh_gnt_map_info *out)
+{
+    const struct fh_gnt_slot *slot = fh_slot_find(mapper, handle);
+    uint64_t word;
+
+    if (!slot)
+        return FH_ENOENT;
+    word = fh_load_acquire64(&slot->word);
+    if (!(word & FH_SLOT_LIVE) ||
+        fh_slot_handle(mapper, fh_slot_index(mapper, slot), word) != handle)
+        return FH_ENOENT;
+    *out = (struct fh_gnt_map_info){
+        .granter = slot->entry->granter,
+        .host_addr = word & GNTMAP_host_map ? slot->host_addr : 0,
+        .mfn = slot->entry->mfn,
+        .ref = slot->entry->ref,
+        .flags = (uint32_t)(word & FH_SLOT_KEEP) | slot->avail,
+    };
+    return 0;
+}
+
+int
+fh_gnt_entry_info(const struct fh_gnt_domain *granter, uint32_t ref,
+                  struct fh_gnt_entry_info *out)
+{
+    const struct fh_gnt_entry *e = fh_gnt_entry_at(granter, ref);
+    uint64_t word;
+
+    if (!e)
+        return FH_ERANGE;
+    word = fh_load_acquire64(&e->word);
+    *out = (struct fh_gnt_entry_info){
+        .mfn = word & FH_ENTRY_PINS ? e->mfn : 0,
+        .readers = fh_entry_readers(word),
+        .writers = fh_entry_writers(word),
+        .grantee = fh_entry_grantee(word),
+        .is_busy = word & FH_ENTRY_BUSY,
+    };
+    return 0;
+}
+
+int
+fh_gnt_entry_set(struct fh_gnt_domain *granter, uint32_t ref, unsigned flags)
+{
+    struct fh_gnt_entry *e = fh_gnt_entry_at(granter, ref);
+    const uint64_t kept = (flags & FH_GNT_ENTRY_CLOSED ? FH_ENTRY_CLOSED : 0) |
+                          (flags & FH_GNT_ENTRY_NOTIFY ? FH_ENTRY_NOTIFY : 0);
+    uint64_t old;
+
+    if (!e)
+        return FH_ERANGE;
+    old = fh_load_relaxed64(&e->word);
+    for (;;) {
+        if (old & FH_ENTRY_BUSY) { /* rule 3 of entry.h */
+            fh_cpu_relax();
+            old = fh_load_relaxed64(&e->word);
+        } else if (fh_cas64(&e->word, &old, (old & ~FH_ENTRY_KEPT) | kept)) {
+            return 0;
+        }
+    }
+}
+
+void
+fh_gnt_stats_read(const struct fh_gnt_domain *d, struct fh_gnt_stats *out)
+{
+    *out = (struct fh_gnt_stats){ 0 };
+    for (uint32_t i = 0; i < d->n_cpus; i++) {
+        const struct fh_gnt_stats *s = &d->stats[i];
+
+        out->maps += fh_load_relaxed64(&s->maps);
+        out->unmaps += fh_load_relaxed64(&s->unmaps);
+        out->copies += fh_load_relaxed64(&s->copies);
+        out->elements += fh_load_relaxed64(&s->elements);
+        out->flushes += fh_load_relaxed64(&s->flushes);
+        out->flushes_elided += fh_load_relaxed64(&s->flushes_elided);
+        out->iotlb_flushes += fh_load_relaxed64(&s->iotlb_flushes);
+        out->map_slow += fh_load_relaxed64(&s->map_slow);
+        out->retries += fh_load_relaxed64(&s->retries);
+    }
+}
