@@ -219,13 +219,13 @@ parse_value(const struct fh_opt_cmd *c, const struct fh_opt *o,
 static void
 help_option(const struct fh_opt *o)
 {
+    const char letter[] = { '-', o->letter, ',', 0 };
     const char *text = o->help;
     char left[64];
     int n;
 
-    n = snprintf(left, sizeof(left), o->letter ? "  -%c, --%s%s%s"
-                                               : "  %.0s    --%s%s%s",
-                 o->letter ? o->letter : 0, o->name, o->arg ? " " : "",
+    n = snprintf(left, sizeof(left), "  %-3s --%s%s%s",
+                 o->letter ? letter : "", o->name, o->arg ? " " : "",
                  o->arg ? o->arg : "");
     printf("%-*s", FH_OPT_COLUMN, left);
     if (n >= FH_OPT_COLUMN)
