@@ -10,8 +10,8 @@
  * <xen/event_channel.h>: sends coalesce until the receiver consumes them, a
  * masked port delivers nothing, a port is pending at once after bind.
  *
- * Who is told: when a port becomes pending and is not masked (or is unmasked
- * while pending), fh_evtchn_ops.deliver is called once.
+ * Who is told: when a port becomes pending and is not masked, or is unmasked
+ * while pending, fh_evtchn_ops.deliver is called.
  *
  * Memory is the caller's.  No allocation, no thread, nothing logged.
  *
@@ -44,9 +44,11 @@ struct fh_evtchn_ops {
     /* One more reference on @d.  One per end of a bound channel, on its peer. */
     void (*domain_hold)(void *hv, struct fh_evtchn_domain *d);
     void (*domain_put)(void *hv, struct fh_evtchn_domain *d);
-    /* @port of @d wants attention.  Called with no lock held; must not block. */
+    /* @port of @d wants attention; may come twice for one event.  Must not
+     * block, nor open, bind or close a port. */
     void (*deliver)(void *hv, struct fh_evtchn_domain *d, uint32_t port);
-    /* (optional) The peer of @port closed: it is unbound now. */
+    /* (optional) The peer of @port closed: it is unbound now.  Called before
+     * the peer's references are dropped, with no lock held. */
     void (*unbound)(void *hv, struct fh_evtchn_domain *d, uint32_t port);
 };
 
@@ -127,18 +129,21 @@ fh_evtchn_raise(struct fh_evtchn_domain *d, uint32_t port);
 
 /*
  * Closes @port.  Its peer becomes unbound, waiting for the same domain again.
+ * The pending bit is cleared, the mask bit is the guest's and stays.
  * Returns 0, or FH_EINVAL for a port that is not open.
  */
 FH_MUST_CHECK int
 fh_evtchn_close(struct fh_evtchn_domain *d, uint32_t port);
 
 /*
- * Closes the ports of a dying domain, at most @budget of them, and refuses new
- * ones.  Returns 0 when none is left, or FH_EVTCHN_E_PREEMPTED: call again.
+ * Closes the ports of a dying domain, looking at @budget of them (at least 1),
+ * and refuses new ones.  @cursor is 0 at the first call; the caller keeps it.
+ * Returns 0 when none is left, or FH_EVTCHN_E_PREEMPTED: call again.
  */
 #define FH_EVTCHN_E_PREEMPTED 1
 FH_MUST_CHECK int
-fh_evtchn_close_all(struct fh_evtchn_domain *d, uint32_t budget);
+fh_evtchn_close_all(struct fh_evtchn_domain *d, uint32_t budget,
+                    uint32_t *cursor);
 
 /* Fills out->status and out->u as EVTCHNOP_status does (a free port is
  * closed).  Returns 0, or FH_EINVAL for a port outside the table. */
