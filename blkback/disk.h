@@ -41,7 +41,7 @@ struct fh_disk {
     uint32_t n_held;        /* writes that wait for others */
     struct fh_rq *writes;   /* under way or held, oldest first */
     struct fh_rq *writes_last;
-    struct fh_rq *ready;    /* held writes that may start now, oldest first */
+    struct fh_rq *ready;    /* to be submitted now, oldest first */
     struct fh_rq *ready_last;
 };
 
@@ -75,6 +75,11 @@ fh_disk_write_begin(struct fh_disk *d, struct fh_rq *rq);
 void
 fh_disk_write_end(struct fh_disk *d, struct fh_rq *rq);
 
-/* The next write that may start now, or NULL. */
+/* To be started at the next opportunity: a held write, or what the store had
+ * no room for. */
+void
+fh_disk_make_ready(struct fh_disk *d, struct fh_rq *rq);
+
+/* The next request that may start now, or NULL. */
 struct fh_rq *
 fh_disk_next_ready(struct fh_disk *d);

@@ -20,10 +20,15 @@
  *  R3  A response is written to its slot, then the entry's @answer says at
  *      which index, then @commit is stored with the new rsp_prod, then the
  *      shared rsp_prod.  The entry may be used again after @commit.
- *  R4  An entry is outstanding iff req_idx is one of the n_slots indices below
- *      the committed req_cons and not (answered at an index below the
- *      committed rsp_prod).  There are req_cons - rsp_prod of them, or the
- *      state is corrupt and the queue is refused.
+ *  R4  An entry is outstanding iff it has been taken and not answered.  Taken:
+ *      req_idx is not one of the n_slots indices from the committed req_cons
+ *      on (an entry that is being filled has one of these).  Answered: at an
+ *      index below the committed rsp_prod, compared in a window of 2^31.  There
+ *      are req_cons - rsp_prod outstanding ones, or the state is corrupt and
+ *      the queue is refused.  A free entry is one that was answered; those that
+ *      stay free have their answer renewed now and then, or the window would
+ *      pass over them.  (A request may stay outstanding while any number of
+ *      later ones come and go, so req_idx may be far below req_cons.)
  *  R5  Outstanding entries are replayed in the order of req_idx, behind the
  *      I/O fence; requests that overlap a write in flight are held back while
  *      it is, so replay never puts an older write over a newer answered one.
