@@ -81,8 +81,10 @@ fh_pool_alloc(struct fh_pool *p, uint32_t bytes)
         return NULL;
     i = p->head[k];
     list_remove(p, k, i);
-    while (k > order)
-        list_push(p, --k, i + (1u << k));
+    while (k > order) {
+        k--;
+        list_push(p, k, i + (1u << k));
+    }
     p->state[i] = (uint8_t)order;
     p->n_used += 1u << order;
     return p->base + ((size_t)i << PAGE_SHIFT);
