@@ -209,7 +209,7 @@ write_ring(struct fh_blkfront *bf, uint32_t txn, const uint32_t *refs)
     if (!r)
         r = write_number(bf, txn, "num-ring-pages", n);
     for (uint32_t i = 0; i < n && !r; i++) {
-        char key[16];
+        char key[24];
 
         snprintf(key, sizeof(key), "ring-ref%u", (unsigned)i);
         r = write_number(bf, txn, key, refs[i]);
@@ -424,7 +424,7 @@ closing_step(struct fh_blkfront *bf, enum fh_xenbus_state back)
     fh_blkfront_drop_ring(bf);
     remove_key(bf, "ring-ref");
     for (unsigned i = 0; i < bf->queue.ring_pages && bf->info.order; i++) {
-        char key[16];
+        char key[24];
 
         snprintf(key, sizeof(key), "ring-ref%u", i);
         remove_key(bf, key);
