@@ -63,7 +63,7 @@ back_pending__believes_only_possible_indices(void **state)
         const char *name;
         uint32_t cons, rsp, claim;
         int want;
-        uint32_t n = 0;
+        uint32_t n;
     } rows[] = {
         {"nothing", 0, 0, 0, 0, 0},
         {"one", 0, 0, 1, 0, 1},
@@ -103,7 +103,7 @@ front_pending__believes_only_possible_indices(void **state)
         const char *name;
         uint32_t sent, taken, claim;
         int want;
-        uint32_t n = 0;
+        uint32_t n;
     } rows[] = {
         {"nothing asked", 0, 0, 0, 0, 0},
         {"an answer to nothing", 0, 0, 1, FH_RING_E_BROKEN, 0},
