@@ -2,7 +2,8 @@
 #pragma once
 /*
  * The hypercall interface of fhv, between the hypervisor (hv/) and the
- * libraries that domains use (xenlibs/).
+ * libraries that domains use (xenlibs/).  hv/README.md lists the arguments of
+ * each hypercall.
  *
  * A domain reaches fhv through a SOCK_SEQPACKET unix socket of its own, named
  * by FREEHOLD_HYPERCALL in the environment; which socket was connected to says
@@ -23,6 +24,12 @@
  * (granter, grantee, access): "files" with an id that is never reused.  A file
  * that is granted read-only reaches the grantee as a read-only descriptor of
  * an inode that its uid may not open again for writing.
+ *
+ * Event channels do not pass through fhv.  Each end of a channel has a slot
+ * (evtchn/evslot.h) in a file that the two domains share, an eventfd that only
+ * its sender holds, and a bell: an epoll descriptor, watching that eventfd,
+ * that only its receiver holds.  So neither can fill the counter of, or change
+ * the flags of, what the other one waits or writes on.
  */
 #include <stdint.h>
 
@@ -35,6 +42,15 @@ enum {
     FH_HV_AREA_BYTES_MAX = 64 << 20,
     FH_HV_FILE_PAGES = 4096,     /* pages of a shared-memory file (sparse) */
     FH_HV_SLOTS_PER_FILE = 4096, /* event slots of a slot file (sparse) */
+    FH_HV_REPLY_FDS = 3,         /* descriptors beside a reply, at most */
+};
+
+/* What a connection is for; hypercalls of another kind are refused. */
+enum fh_hv_kind {
+    FH_HV_KIND_NONE,
+    FH_HV_KIND_GNTTAB,
+    FH_HV_KIND_GNTSHR,
+    FH_HV_KIND_EVTCHN,
 };
 
 enum fh_hv_op {
@@ -51,14 +67,19 @@ enum fh_hv_op {
     FH_HV_SHR_UNSHARE,
     FH_HV_SHR_NOTIFY,
     /* event channels */
-    FH_HV_EV_ALLOC = 30,
+    FH_HV_EV_OPEN = 30,   /* the caller's poll descriptor names a new handle */
+    FH_HV_EV_ADOPT,       /* fdopen: the descriptor sent along is an open
+                             handle's poll descriptor; take that handle up */
+    FH_HV_EV_ALLOC,
     FH_HV_EV_BIND,
     FH_HV_EV_UNBIND,
     FH_HV_EV_RESTRICT,
-    FH_HV_EV_ADOPT,       /* fdopen: the descriptor sent along is an open
-                             handle's poll descriptor; take that handle up */
-    FH_HV_EV_FILE,        /* descriptors of a bound port, after ADOPT */
+    FH_HV_EV_PORT,        /* descriptors of a bound port, after ADOPT */
+    FH_HV_OPS,            /* one more than the last */
 };
+
+/* "None" as a byte offset or a port of a notification on unmap. */
+#define FH_HV_NO_NOTIFY 0xffffffffu
 
 /* Where a mapped page is. */
 struct fh_hv_map_place {

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Domains: their directories and sockets, the memory of their tables, their
+ * end.
+ *
+ * Domain N has <run>/domN/, mode 0700, owned by its uid, with the sockets
+ * "hypercall" and "xenstore".  It ends in slices: sockets go first, then each
+ * connection with all that it holds, then what libgrant and the event channels
+ * still know, then its part of xenstore.  The struct stays as long as another
+ * domain maps one of its pages.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hv/hv.h"
+
+enum {
+    TABLE_BYTES = FH_HV_GRANT_FRAMES * 4096,
+    REFS_BYTES = FH_HV_GRANTS_MAX * sizeof(uint32_t),
+    MAPS_BYTES = FH_HV_MAPS_MAX * sizeof(struct fh_hv_map),
+    PORTS_BYTES = FH_HV_PORTS_MAX * sizeof(struct fh_hv_port),
+};
+
+/* Zeroed memory of which only the touched pages cost anything. */
+static void *
+lazy_alloc(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void
+lazy_free(void *p, size_t bytes)
+{
+    if (p)
+        munmap(p, bytes);
+}
+
+static void
+domain_free(struct fh_hv_domain *dom)
+{
+    lazy_free(dom->table, TABLE_BYTES);
+    lazy_free(dom->table_mem, fh_gnt_table_bytes(FH_HV_GRANT_FRAMES));
+    lazy_free(dom->active, FH_HV_GRANT_FRAMES * fh_gnt_frame_bytes());
+    lazy_free(dom->free_refs, REFS_BYTES);
+    lazy_free(dom->maptrack, fh_gnt_maptrack_bytes(FH_HV_MAPS_MAX));
+    lazy_free(dom->maps, MAPS_BYTES);
+    lazy_free(dom->ports_mem, fh_evtchn_bytes(FH_HV_PORTS_MAX));
+    lazy_free(dom->ports, PORTS_BYTES);
+    free(dom);
+}
+
+static int
+tables_init(struct fh_hv_domain *dom)
+{
+    const struct fh_gnt_domain_params params = {
+        .uid = dom->uid,
+        .domid = dom->domid,
+        .flags = FH_GNT_DOM_TRANSLATED,
+        .n_cpus = 1,
+    };
+
+    dom->table = lazy_alloc(TABLE_BYTES);
+    dom->table_mem = lazy_alloc(fh_gnt_table_bytes(FH_HV_GRANT_FRAMES));
+    dom->active = lazy_alloc(FH_HV_GRANT_FRAMES * fh_gnt_frame_bytes());
+    dom->free_refs = lazy_alloc(REFS_BYTES);
+    dom->maptrack = lazy_alloc(fh_gnt_maptrack_bytes(FH_HV_MAPS_MAX));
+    dom->maps = lazy_alloc(MAPS_BYTES);
+    dom->ports_mem = lazy_alloc(fh_evtchn_bytes(FH_HV_PORTS_MAX));
+    dom->ports = lazy_alloc(PORTS_BYTES);
+    if (!dom->table || !dom->table_mem || !dom->active || !dom->free_refs ||
+        !dom->maptrack || !dom->maps || !dom->ports_mem || !dom->ports)
+        return FH_ENOMEM;
+    fh_gnt_domain_init(&dom->gnt, &params);
+    fh_gnt_table_init(&dom->gnt, FH_HV_GRANT_FRAMES, dom->table_mem);
+    fh_gnt_maptrack_init(&dom->gnt, FH_HV_MAPS_MAX, dom->maptrack);
+    fh_evtchn_init(&dom->ev, &fh_hv_ev_ops, dom->hv, dom->uid, dom->domid,
+                   FH_HV_PORTS_MAX, dom->ports_mem);
+    dom->fresh_ref = FH_HV_GRANT_FIRST;
+    return 0;
+}
+
+static void
+dir_path(const struct fh_hv_domain *dom, const char *name, char *buf,
+         size_t size)
+{
+    snprintf(buf, size, "%s/dom%u%s%s", dom->hv->run_dir, dom->domid,
+             *name ? "/" : "", name);
+}
+
+static void
+dir_remove(const struct fh_hv_domain *dom)
+{
+    static const char *const names[] = { "hypercall", "xenstore" };
+    char path[640];
+
+    for (unsigned i = 0; i < 2; i++) {
+        dir_path(dom, names[i], path, sizeof(path));
+        unlink(path);
+    }
+    dir_path(dom, "", path, sizeof(path));
+    rmdir(path);
+}
+
+static int
+sockets_make(struct fh_hv_domain *dom)
+{
+    struct fh_hv *hv = dom->hv;
+    char path[640];
+    int r;
+
+    dir_path(dom, "", path, sizeof(path));
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    if (chmod(path, 0700) < 0 ||
+        (dom->user != hv->uid && chown(path, dom->user, (gid_t)-1) < 0))
+        return -errno;
+    dom->hypercall.dom = dom->xenstore.dom = dom;
+    dom->hypercall.accepted = fh_hv_conn_accepted;
+    dom->xenstore.accepted = fh_hv_xs_accepted;
+    dir_path(dom, "hypercall", path, sizeof(path));
+    r = fh_hv_listen(hv, &dom->hypercall, path, SOCK_SEQPACKET, dom->user);
+    if (r)
+        return r;
+    dir_path(dom, "xenstore", path, sizeof(path));
+    return fh_hv_listen(hv, &dom->xenstore, path, SOCK_STREAM, dom->user);
+}
+
+/* The next domid that nobody has, nor a zombie; wraps at the reserved ones. */
+static int
+domid_next(struct fh_hv *hv)
+{
+    struct fh_hv_domain *z;
+
+    for (uint32_t tries = 0; tries < DOMID_FIRST_RESERVED; tries++) {
+        uint32_t domid = hv->next_domid++;
+        bool is_taken = hv->by_domid[domid] != NULL;
+
+        if (hv->next_domid == DOMID_FIRST_RESERVED)
+            hv->next_domid = 1;
+        LIST_FOREACH(z, &hv->zombies, link)
+            is_taken |= z->domid == domid;
+        if (!is_taken)
+            return (int)domid;
+    }
+    return FH_ENOSPC;
+}
+
+static bool
+name_valid(struct fh_hv *hv, const char *name)
+{
+    struct fh_hv_domain *dom;
+
+    if (!*name || strlen(name) >= sizeof(dom->name))
+        return false;
+    if (name[strspn(name, "0123456789")] == '\0')
+        return false; /* would be mistaken for a domid */
+    return !name[strspn(name, "abcdefghijklmnopqrstuvwxyz"
+                              "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")];
+}
+
+static int
+name_taken(struct fh_hv *hv, const char *name)
+{
+    struct fh_hv_domain *dom;
+
+    LIST_FOREACH(dom, &hv->domains, link) {
+        if (!strcmp(dom->name, name))
+            return FH_EEXIST;
+    }
+    return 0;
+}
+
+static bool
+domain_step(struct fh_hv *hv, struct fh_hv_work *work);
+
+int
+fh_hv_domain_create(struct fh_hv *hv, int domid, const char *name,
+                    struct fh_hv_domain **out)
+{
+    struct fh_hv_domain *dom;
+    int r;
+
+    if (name && !name_valid(hv, name))
+        return FH_EINVAL;
+    if (hv->n_domains == FH_HV_DOMAINS_MAX)
+        return FH_ENOSPC;
+    r = name ? name_taken(hv, name) : 0;
+    if (r)
+        return r;
+    if (domid < 0)
+        domid = domid_next(hv);
+    if (domid < 0)
+        return domid;
+    dom = calloc(1, sizeof(*dom));
+    if (!dom)
+        return FH_ENOMEM;
+    dom->hv = hv;
+    dom->refs = 1;
+    dom->domid = (uint16_t)domid;
+    dom->uid = ++hv->next_uid;
+    dom->user = hv->is_isolated && domid ? hv->uid_base + domid : hv->uid;
+    dom->work.step = domain_step;
+    if (name)
+        strcpy(dom->name, name);
+    else
+        snprintf(dom->name, sizeof(dom->name), "dom%d", domid);
+    r = tables_init(dom);
+    if (r)
+        goto fail;
+    r = sockets_make(dom);
+    if (r)
+        goto fail;
+    r = fh_hv_xs_domain_add(dom);
+    if (r)
+        goto fail;
+    hv->by_domid[domid] = dom;
+    LIST_INSERT_HEAD(&hv->domains, dom, link);
+    hv->n_domains++;
+    *out = dom;
+    return 0;
+
+fail:
+    fh_hv_unlisten(hv, &dom->hypercall);
+    fh_hv_unlisten(hv, &dom->xenstore);
+    dir_remove(dom);
+    domain_free(dom);
+    return r;
+}
+
+struct fh_hv_domain *
+fh_hv_domain_find(struct fh_hv *hv, uint32_t domid)
+{
+    return domid < DOMID_FIRST_RESERVED ? hv->by_domid[domid] : NULL;
+}
+
+void
+fh_hv_domain_hold(struct fh_hv_domain *dom)
+{
+    dom->refs++;
+}
+
+void
+fh_hv_domain_put(struct fh_hv_domain *dom)
+{
+    dom->refs--; /* fh_hv_domains_reap() looks at it later */
+}
+
+void
+fh_hv_domain_destroy(struct fh_hv_domain *dom)
+{
+    struct fh_hv *hv = dom->hv;
+    struct fh_hv_conn *conn, *next;
+
+    if (dom->is_dying)
+        return;
+    dom->is_dying = true;
+    fh_gnt_domain_kill(&dom->gnt);
+    fh_hv_unlisten(hv, &dom->hypercall);
+    fh_hv_unlisten(hv, &dom->xenstore);
+    dir_remove(dom);
+    fh_hv_xs_domain_remove(dom);
+    for (conn = LIST_FIRST(&dom->conns); conn; conn = next) {
+        next = LIST_NEXT(conn, link);
+        fh_hv_conn_close(conn);
+    }
+    fh_hv_enqueue(hv, &dom->work);
+}
+
+/* Nobody maps pages of a file for a grantee that is dead. */
+static void
+files_forget(struct fh_hv *hv)
+{
+    struct fh_hv_domain *dom;
+
+    LIST_FOREACH(dom, &hv->domains, link)
+        fh_hv_files_sweep(dom);
+    LIST_FOREACH(dom, &hv->zombies, link)
+        fh_hv_files_sweep(dom);
+}
+
+static void
+domain_vanish(struct fh_hv_domain *dom)
+{
+    struct fh_hv *hv = dom->hv;
+
+    dom->is_gone = true;
+    hv->by_domid[dom->domid] = NULL;
+    LIST_REMOVE(dom, link);
+    LIST_INSERT_HEAD(&hv->zombies, dom, link);
+    files_forget(hv);
+    fh_hv_slotfiles_sweep(hv, dom->uid);
+    if (dom->destroyer)
+        fh_hv_ctl_destroyed(dom->destroyer, dom->domid);
+    dom->destroyer = NULL;
+    fh_hv_domain_put(dom);
+}
+
+/* The end of a domain, one slice: its connections have work of their own. */
+static bool
+domain_step(struct fh_hv *hv, struct fh_hv_work *work)
+{
+    struct fh_hv_domain *dom =
+        (struct fh_hv_domain *)((char *)work -
+                                offsetof(struct fh_hv_domain, work));
+
+    if (dom->is_gone)
+        return false;
+    if (dom->n_conns)
+        return true;
+    if (fh_evtchn_close_all(&dom->ev, FH_HV_SLICE))
+        return true;
+    domain_vanish(dom);
+    return false;
+}
+
+void
+fh_hv_domains_reap(struct fh_hv *hv)
+{
+    struct fh_hv_domain *dom, *next;
+
+    for (dom = LIST_FIRST(&hv->zombies); dom; dom = next) {
+        next = LIST_NEXT(dom, link);
+        if (dom->refs)
+            continue;
+        LIST_REMOVE(dom, link);
+        hv->n_domains--;
+        domain_free(dom);
+    }
+}

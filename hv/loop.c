@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loop: descriptors that are ready, one slice of every unfinished piece of
+ * work, the burial of what died meanwhile; again.  No piece of work is long
+ * and none waits for a client, so every domain is served within a turn.
+ *
+ * A listener that runs into the limit of descriptors rests for a while instead
+ * of being woken at once again by the connection that waits.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "hv/hv.h"
+
+int
+fh_hv_watch(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
+{
+    struct epoll_event ev = { .events = events, .data.ptr = src };
+
+    src->is_dead = false;
+    if (epoll_ctl(hv->epfd, EPOLL_CTL_ADD, src->fd, &ev) < 0)
+        return -errno;
+    return 0;
+}
+
+void
+fh_hv_rewatch(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
+{
+    struct epoll_event ev = { .events = events, .data.ptr = src };
+
+    /* Cannot fail: the descriptor is ours and registered. */
+    (void)epoll_ctl(hv->epfd, EPOLL_CTL_MOD, src->fd, &ev);
+}
+
+void
+fh_hv_bury(struct fh_hv *hv, struct fh_hv_src *src)
+{
+    if (src->is_dead)
+        return;
+    src->is_dead = true;
+    /* By hand: a client may hold a duplicate of the descriptor. */
+    (void)epoll_ctl(hv->epfd, EPOLL_CTL_DEL, src->fd, NULL);
+    close(src->fd);
+    src->fd = -1;
+    if (src->free)
+        SLIST_INSERT_HEAD(&hv->dead, src, dead_link);
+}
+
+void
+fh_hv_enqueue(struct fh_hv *hv, struct fh_hv_work *work)
+{
+    if (work->is_queued)
+        return;
+    work->is_queued = true;
+    TAILQ_INSERT_TAIL(&hv->work, work, link);
+}
+
+static void
+reap(struct fh_hv *hv)
+{
+    struct fh_hv_src *src;
+
+    while ((src = SLIST_FIRST(&hv->dead))) {
+        SLIST_REMOVE_HEAD(&hv->dead, dead_link);
+        src->free(src);
+    }
+    fh_hv_domains_reap(hv);
+}
+
+/* One slice of everything that was queued when we began. */
+static void
+work_slice(struct fh_hv *hv)
+{
+    struct fh_hv_work *last = TAILQ_LAST(&hv->work, fh_hv_work_list), *work;
+
+    if (!last)
+        return;
+    do {
+        work = TAILQ_FIRST(&hv->work);
+        TAILQ_REMOVE(&hv->work, work, link);
+        work->is_queued = false;
+        const bool is_last = work == last;
+
+        if (work->step(hv, work))
+            fh_hv_enqueue(hv, work);
+        if (is_last)
+            break;
+    } while (!TAILQ_EMPTY(&hv->work));
+}
+
+static void
+accept_pause(struct fh_hv *hv, bool pause)
+{
+    struct fh_hv_listener *l;
+
+    hv->is_accept_paused = pause;
+    LIST_FOREACH(l, &hv->listeners, link)
+        fh_hv_rewatch(hv, &l->src, pause ? 0 : EPOLLIN);
+}
+
+int
+fh_hv_loop(struct fh_hv *hv)
+{
+    struct epoll_event evs[FH_HV_EVENTS_PER_TURN];
+
+    while (!hv->is_stopping) {
+        int wait_ms = !TAILQ_EMPTY(&hv->work)  ? 0
+                      : hv->is_accept_paused ? FH_HV_ACCEPT_PAUSE_MS
+                                             : -1;
+        int n = epoll_wait(hv->epfd, evs, FH_HV_EVENTS_PER_TURN, wait_ms);
+
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n == 0 && wait_ms > 0)
+            accept_pause(hv, false);
+        for (int i = 0; i < n; i++) {
+            struct fh_hv_src *src = evs[i].data.ptr;
+
+            if (!src->is_dead)
+                src->ready(hv, src, evs[i].events);
+        }
+        work_slice(hv);
+        fh_hv_xs_flush(hv);
+        reap(hv);
+    }
+    return 0;
+}
+
+static void
+listener_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
+{
+    struct fh_hv_listener *l = (struct fh_hv_listener *)src;
+    int fd = accept4(src->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd >= 0)
+        l->accepted(hv, l, fd);
+    else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+             errno == ENOMEM)
+        accept_pause(hv, true);
+}
+
+int
+fh_hv_listen(struct fh_hv *hv, struct fh_hv_listener *l, const char *path,
+             int type, uid_t uid)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    int r;
+
+    if (strlen(path) >= sizeof(addr.sun_path))
+        return -ENAMETOOLONG;
+    strcpy(addr.sun_path, path);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    unlink(path);
+    if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+        chmod(path, 0600) < 0 ||
+        (uid != hv->uid && chown(path, uid, (gid_t)-1) < 0) ||
+        listen(fd, 128) < 0) {
+        r = -errno;
+        close(fd);
+        return r;
+    }
+    l->src = (struct fh_hv_src){ .fd = fd, .ready = listener_ready };
+    r = fh_hv_watch(hv, &l->src, EPOLLIN);
+    if (r) {
+        close(fd);
+        return r;
+    }
+    LIST_INSERT_HEAD(&hv->listeners, l, link);
+    return 0;
+}
+
+void
+fh_hv_unlisten(struct fh_hv *hv, struct fh_hv_listener *l)
+{
+    if (!l->src.ready || l->src.is_dead)
+        return;
+    LIST_REMOVE(l, link);
+    fh_hv_bury(hv, &l->src);
+}
+
+bool
+fh_hv_peer_allowed(const struct fh_hv *hv, const struct fh_hv_domain *dom,
+                   int fd)
+{
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+        return false;
+    return cred.uid == hv->uid || cred.uid == 0 ||
+           (dom && cred.uid == dom->user);
+}
+
+int
+fh_hv_fds_take(struct fh_hv_domain *dom, uint32_t n)
+{
+    struct fh_hv *hv = dom->hv;
+
+    if (hv->n_fds + n + FH_HV_FDS_RESERVED > hv->fd_limit)
+        return FH_EMFILE;
+    /* Domain 0 serves the others; one of those gets a quarter at most. */
+    if (dom->domid && dom->n_fds + n > hv->fd_limit / 4)
+        return FH_EMFILE;
+    dom->n_fds += n;
+    hv->n_fds += n;
+    return 0;
+}
+
+void
+fh_hv_fds_drop(struct fh_hv_domain *dom, uint32_t n)
+{
+    dom->n_fds -= n;
+    dom->hv->n_fds -= n;
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The process: options, run directory, lock, background, end.
+ *
+ * The run directory belongs to fhv's uid alone and may be passed through by
+ * anybody (0711): domains reach their own directories in it, and <run>/lib has
+ * copies of the libraries for programs whose checkout is private.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hv/client.h"
+#include "hv/hv.h"
+#include "hv/main.h"
+#include "hv/rundir.h"
+
+struct options {
+    const char *name, *run_dir, *lib_dir;
+    uint32_t uid_base;
+    int ready_fd;
+    bool is_foreground;
+};
+
+static void
+usage(FILE *f, const char *name)
+{
+    fprintf(f,
+            "usage: %s [--run-dir DIR] [--lib-dir DIR] [--uid-base N]\n"
+            "       [--foreground] [--ready-fd N]\n\n"
+            "Runs the local hypervisor: domains that share pages, event\n"
+            "channels and a xenstore, as ordinary processes.\n\n"
+            "  --run-dir DIR   sockets are made here (default:\n"
+            "                  /run/freehold/hv, or the user's own)\n"
+            "  --lib-dir DIR   where libxengnttab.so.1 and libxenevtchn.so.1\n"
+            "                  are; copies go to DIR/lib of the run directory\n"
+            "  --uid-base N    domain D runs under uid N+D (default %u;\n"
+            "                  only as root, else all domains share one uid)\n"
+            "  --foreground    stay in the foreground\n"
+            "  --ready-fd N    write a byte there when domains may come\n",
+            name, FH_HV_UID_BASE_DEFAULT);
+}
+
+/* Returns -1 to go on, or the exit status. */
+static int
+options_parse(struct options *o, int argc, char **argv)
+{
+    static const struct option longs[] = {
+        { "run-dir", required_argument, NULL, 'r' },
+        { "lib-dir", required_argument, NULL, 'l' },
+        { "uid-base", required_argument, NULL, 'u' },
+        { "ready-fd", required_argument, NULL, 'n' },
+        { "foreground", no_argument, NULL, 'f' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    char *end = NULL;
+    int c;
+
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+        if (c == 'r') {
+            o->run_dir = optarg;
+        } else if (c == 'l') {
+            o->lib_dir = optarg;
+        } else if (c == 'f') {
+            o->is_foreground = true;
+        } else if (c == 'h') {
+            usage(stdout, o->name);
+            return 0;
+        } else if (c == 'u' || c == 'n') {
+            unsigned long v = strtoul(optarg, &end, 10);
+
+            if (!*optarg || *end || v > 0x7fffffff) {
+                fprintf(stderr, "%s: not a number: '%s'\n", o->name, optarg);
+                return 2;
+            }
+            if (c == 'u')
+                o->uid_base = (uint32_t)v;
+            else
+                o->ready_fd = (int)v;
+        } else {
+            usage(stderr, o->name);
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "%s: unexpected argument '%s'\n", o->name,
+                argv[optind]);
+        return 2;
+    }
+    return -1;
+}
+
+static void
+signals_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
+{
+    hv->is_stopping = true;
+}
+
+static int
+signals_init(struct fh_hv *hv)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    hv->signals.ready = signals_ready;
+    hv->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (hv->signals.fd < 0)
+        return -errno;
+    return fh_hv_watch(hv, &hv->signals, EPOLLIN);
+}
+
+/* As many descriptors as we may have. */
+static uint32_t
+fd_limit_raise(void)
+{
+    struct rlimit rl = { 0 };
+
+    if (geteuid() == 0) {
+        rl.rlim_cur = rl.rlim_max = 262144;
+        if (setrlimit(RLIMIT_NOFILE, &rl) == 0)
+            return 262144;
+    }
+    if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+        return 1024;
+    rl.rlim_cur = rl.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &rl) < 0 && getrlimit(RLIMIT_NOFILE, &rl) < 0)
+        return 1024;
+    return rl.rlim_cur > 1u << 20 ? 1u << 20 : (uint32_t)rl.rlim_cur;
+}
+
+static int
+hv_init(struct fh_hv *hv, const struct options *o)
+{
+    struct fh_hv_domain *dom0;
+    int r;
+
+    hv->uid = geteuid();
+    hv->uid_base = o->uid_base;
+    hv->is_isolated = hv->uid == 0;
+    hv->fd_limit = fd_limit_raise();
+    hv->next_domid = 1;
+    TAILQ_INIT(&hv->work);
+    hv->epfd = epoll_create1(EPOLL_CLOEXEC);
+    if (hv->epfd < 0)
+        return -errno;
+    fh_gnt_ctx_init(&hv->gnt, &fh_hv_gnt_ops, hv, 0);
+    r = signals_init(hv);
+    if (r)
+        return r;
+    r = fh_hv_xs_init(hv);
+    if (r)
+        return r;
+    r = fh_hv_domain_create(hv, 0, "Domain-0", &dom0);
+    if (r)
+        return r;
+    return fh_hv_ctl_init(hv);
+}
+
+static void
+ready_tell(int fd)
+{
+    if (fd >= 0 && write(fd, "1", 1) < 0)
+        perror("fhv: --ready-fd");
+    if (fd >= 0)
+        close(fd);
+}
+
+static int
+hv_run(struct fh_hv *hv, const struct options *o)
+{
+    int r = hv_init(hv, o);
+
+    if (r == 0) {
+        ready_tell(o->ready_fd);
+        r = fh_hv_loop(hv);
+    }
+    if (r)
+        fprintf(stderr, "%s: %s\n", o->name, strerror(-r));
+    fh_hv_rundir_clean(hv->run_dir);
+    return r ? 1 : 0;
+}
+
+/* Leaves the hypervisor to a child.  Returns -1 in the child, else the exit
+ * status of the parent, who waits until it is ready. */
+static int
+background(struct options *o)
+{
+    int fds[2];
+    char byte;
+
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return 1;
+    fflush(NULL);
+    pid_t pid = fork();
+
+    if (pid < 0)
+        return 1;
+    if (pid) {
+        close(fds[1]);
+        if (read(fds[0], &byte, 1) != 1)
+            return 1; /* it said why */
+        ready_tell(o->ready_fd);
+        return 0;
+    }
+    close(fds[0]);
+    o->ready_fd = fds[1];
+    setsid();
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null >= 0) {
+        dup2(null, 0);
+        dup2(null, 1);
+    }
+    return -1;
+}
+
+/* Standard error goes only when everything that can be said was said. */
+int
+fh_hv_main(int argc, char **argv)
+{
+    struct options o = {
+        .name = argc ? argv[0] : "fhv",
+        .uid_base = FH_HV_UID_BASE_DEFAULT,
+        .ready_fd = -1,
+    };
+    struct fh_hv *hv;
+    int r = options_parse(&o, argc, argv);
+
+    if (r >= 0)
+        return r;
+    hv = calloc(1, sizeof(*hv));
+    if (!hv)
+        return 1;
+    if (fh_hv_rundir_open(o.name, o.run_dir, o.lib_dir, hv->run_dir,
+                          sizeof(hv->run_dir), &hv->lock_fd))
+        return 1;
+    if (!o.is_foreground) {
+        r = background(&o);
+        if (r >= 0)
+            return r;
+    }
+    umask(077);
+    r = hv_run(hv, &o);
+    free(hv);
+    return r;
+}
