@@ -316,7 +316,7 @@ domain_step(struct fh_hv *hv, struct fh_hv_work *work)
         return false;
     if (dom->n_conns)
         return true;
-    if (fh_evtchn_close_all(&dom->ev, FH_HV_SLICE))
+    if (fh_evtchn_close_all(&dom->ev, FH_HV_SLICE, &dom->ev_cursor))
         return true;
     domain_vanish(dom);
     return false;

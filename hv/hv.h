@@ -159,6 +159,7 @@ struct fh_hv_domain {
 
     /* event channels */
     uint8_t *ports_mem;
+    uint32_t ev_cursor; /* of the end's walk over the ports */
     struct fh_hv_port *ports; /* FH_HV_PORTS_MAX */
     uint32_t n_ports;
 
@@ -415,7 +416,7 @@ fh_hv_ctl_destroyed(struct fh_hv_ctl *ctl, uint16_t domid);
 struct fh_hv {
     int epfd;
     bool is_stopping, is_accept_paused, is_isolated;
-    bool is_quiet;
+    uint64_t accept_again_ms;
     uid_t uid;
     uint32_t uid_base;
     uint32_t fd_limit, n_fds;

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hv/hv.h"
@@ -93,12 +94,22 @@ work_slice(struct fh_hv *hv)
     } while (!TAILQ_EMPTY(&hv->work));
 }
 
+static uint64_t
+now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
 static void
 accept_pause(struct fh_hv *hv, bool pause)
 {
     struct fh_hv_listener *l;
 
     hv->is_accept_paused = pause;
+    hv->accept_again_ms = now_ms() + FH_HV_ACCEPT_PAUSE_MS;
     LIST_FOREACH(l, &hv->listeners, link)
         fh_hv_rewatch(hv, &l->src, pause ? 0 : EPOLLIN);
 }
@@ -116,7 +127,7 @@ fh_hv_loop(struct fh_hv *hv)
 
         if (n < 0 && errno != EINTR)
             return -errno;
-        if (n == 0 && wait_ms > 0)
+        if (hv->is_accept_paused && now_ms() >= hv->accept_again_ms)
             accept_pause(hv, false);
         for (int i = 0; i < n; i++) {
             struct fh_hv_src *src = evs[i].data.ptr;

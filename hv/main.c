@@ -186,6 +186,9 @@ hv_run(struct fh_hv *hv, const struct options *o)
 {
     int r = hv_init(hv, o);
 
+    /* For the message of whoever finds the lock taken. */
+    if (dprintf(hv->lock_fd, "%d\n", (int)getpid()) < 0)
+        perror("fhv: lock");
     if (r == 0) {
         ready_tell(o->ready_fd);
         r = fh_hv_loop(hv);

@@ -164,10 +164,12 @@ lock_take(const char *name, const char *path, int *lock_fd)
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         n = (int)read(fd, pid, sizeof(pid) - 1);
         fprintf(stderr, "%s: another hypervisor runs in %s (pid %.*s)\n", name,
-                path, n > 0 ? n : 1, n > 0 ? pid : "?");
+                path, n > 1 ? n - 1 : 1, n > 1 ? pid : "?");
         close(fd);
         return FH_EBUSY;
     }
+    if (ftruncate(fd, 0) < 0)
+        return complain(name, file);
     *lock_fd = fd;
     return 0;
 }
