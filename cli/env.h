@@ -83,8 +83,8 @@ struct fh_env_proc {
     const char *const *argv; /* NULL-terminated; argv[0] included */
     int fds[FH_ENV_FDS];     /* become descriptors 3, 4, ... there */
     int n_fds;
-    int out;                 /* its stdout; -1: ours */
-    int err;                 /* its stderr; -1: ours */
+    int out;                 /* its stdout; 0: ours */
+    int err;                 /* its stderr; 0: ours */
 };
 
 /*
@@ -159,6 +159,10 @@ fh_env_worker_pid(struct fh_env *env, uint32_t domid, uint32_t vdev,
  */
 FH_MUST_CHECK int
 fh_env_spawn(struct fh_env *env, const struct fh_env_proc *p, pid_t *pid);
+
+/* The same outside all domains, as the caller: @p->domid is not looked at. */
+FH_MUST_CHECK int
+fh_env_run(struct fh_env *env, const struct fh_env_proc *p, pid_t *pid);
 
 /*
  * fh_env_wait - wait for a child

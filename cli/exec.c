@@ -12,16 +12,16 @@
 
 struct exec_options {
     const char *run_dir;
-    uint32_t domid;
+    const char *domain;
     bool create;
 };
 
 #define AT(member) offsetof(struct exec_options, member)
 
 static const struct fh_opt exec_opts[] = {
-    { .name = "domain", .letter = 'd', .kind = FH_OPT_NUMBER,
-      .offset = AT(domid), .arg = "DOMID", .max = 0x7fef,
-      .help = "the domain to be in (required)" },
+    { .name = "domain", .letter = 'd', .kind = FH_OPT_STRING,
+      .offset = AT(domain), .arg = "DOMAIN",
+      .help = "the domain to be in, number or name (required)" },
     { .name = "create", .kind = FH_OPT_FLAG, .offset = AT(create),
       .help = "make the domain first, unless it is there" },
     { .name = "run-dir", .kind = FH_OPT_STRING, .offset = AT(run_dir),
@@ -39,7 +39,7 @@ static const struct fh_opt_cmd exec_cmd = {
         "domain 0 it runs as the caller.  The exit status is the\nprogram's; "
         "126 or 127 when it could not be executed.\n\n"
         "  freehold exec -d 1 -- xenstore-ls /local/domain/1\n"
-        "  freehold exec -d 5 --create -- ./my-frontend\n",
+        "  freehold exec -d guest1 --create -- ./my-frontend\n",
     .options = exec_opts,
     .n_options = FH_ARRAY_SIZE(exec_opts),
     .min_args = 1,
@@ -50,25 +50,27 @@ static const struct fh_opt_cmd exec_cmd = {
 int
 cmd_exec(int argc, char **argv)
 {
-    struct exec_options o = { .domid = UINT32_MAX };
+    struct exec_options o = { .domain = NULL };
     struct fh_program program = FH_PROGRAM_NULL;
     char run_dir[FH_PLACE_PATH], hv_dir[FH_PLACE_PATH];
-    struct fh_launch domain;
+    struct fh_hvctl_domain d;
+    struct fh_launch l;
     int r;
 
     r = fh_opt_parse(&exec_cmd, &o, &argc, &argv);
     if (r != FH_OPT_GO)
         return r;
-    if (o.domid == UINT32_MAX)
-        return fh_opt_usage(&exec_cmd, "which domain? give -d DOMID");
+    if (!o.domain)
+        return fh_opt_usage(&exec_cmd, "which domain? give -d DOMAIN");
     if (fh_place_run_dir(run_dir, o.run_dir, "exec"))
         return FH_EXIT_FAILURE;
     fh_place_hv_dir(hv_dir, run_dir);
-    if (o.create && fh_hvtalk_ensure(hv_dir, o.domid, "exec"))
+    r = o.create ? fh_hvtalk_ensure(hv_dir, o.domain, &d, "exec")
+                 : fh_hvtalk_find(hv_dir, o.domain, &d, "exec");
+    if (r)
         return FH_EXIT_FAILURE;
-    if (fh_launch_find(&domain, hv_dir, o.domid, "exec"))
-        return FH_EXIT_FAILURE;
+    fh_launch_domain(&l, hv_dir, &d);
     if (fh_program_open(&program, argv[0], "exec"))
         return 127;
-    return fh_launch_exec(&domain, &program, argv, false, "exec");
+    return fh_launch_exec(&l, &program, argv, false, "exec");
 }

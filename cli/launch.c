@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/arith.h"
+#include "cli/hvtalk.h"
 #include "cli/opt.h"
 #include "hv/abi.h"
 
@@ -162,6 +163,35 @@ descriptor_for_all(const struct fh_program *p)
     return fd;
 }
 
+/* --- the domain ---------------------------------------------------------- */
+
+void
+fh_launch_domain(struct fh_launch *l, const char *hv_dir,
+                 const struct fh_hvctl_domain *d)
+{
+    *l = (struct fh_launch){ .domid = d->domid, .uid = d->uid, .gid = d->uid };
+    /* Domain 0 is its caller, whoever that is. */
+    l->drops = d->domid && d->uid != geteuid();
+    snprintf(l->lib_dir, sizeof(l->lib_dir), "%s/lib", hv_dir);
+    snprintf(l->hypercall, sizeof(l->hypercall), "%s", d->hypercall);
+    snprintf(l->xenstore, sizeof(l->xenstore), "%s", d->xenstore);
+}
+
+int
+fh_launch_find(struct fh_launch *l, const char *hv_dir, uint32_t domid,
+               const char *who)
+{
+    struct fh_hvctl_domain d;
+    char name[16];
+    int r;
+
+    snprintf(name, sizeof(name), "%u", domid);
+    r = fh_hvtalk_find(hv_dir, name, &d, who);
+    if (!r)
+        fh_launch_domain(l, hv_dir, &d);
+    return r;
+}
+
 /* --- the identity -------------------------------------------------------- */
 
 /* What would lead a program of another uid to places that are not its own. */
@@ -216,11 +246,12 @@ fh_launch_exec(const struct fh_launch *l, const struct fh_program *p,
                char *const argv[], bool dies_with_parent, const char *who)
 {
     const pid_t parent = getppid();
-    int fd = l->drops ? descriptor_for_all(p) : p->fd;
-    int r;
+    int fd = l && l->drops ? descriptor_for_all(p) : p->fd;
+    int r = 0;
 
-    r = set_environment(l);
-    if (!r)
+    if (l)
+        r = set_environment(l);
+    if (l && !r)
         r = drop_identity(l);
     if (r) {
         fh_opt_fail(who, "cannot become domain %u: %s", l->domid,

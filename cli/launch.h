@@ -17,7 +17,7 @@
 #include <sys/types.h>
 #include <freehold/err.h>
 
-enum { FH_LAUNCH_PATH = 256 };
+enum { FH_LAUNCH_PATH = 512 };
 
 /* How to become a domain. */
 struct fh_launch {
@@ -37,6 +37,13 @@ struct fh_program {
 };
 
 #define FH_PROGRAM_NULL { .fd = -1 }
+
+struct fh_hvctl_domain;
+
+/* From what the hypervisor in @hv_dir said about a domain. */
+void
+fh_launch_domain(struct fh_launch *l, const char *hv_dir,
+                 const struct fh_hvctl_domain *d);
 
 /*
  * fh_launch_find - ask the hypervisor in @hv_dir about domain @domid
@@ -63,7 +70,8 @@ fh_program_close(struct fh_program *p);
 /*
  * fh_launch_exec - become @p inside the domain
  *
- * Sets the environment, drops to the domain's identity and executes.  With
+ * Sets the environment, drops to the domain's identity and executes; @l NULL:
+ * stays outside all domains.  With
  * @dies_with_parent the process is killed when its parent dies.
  *
  * Returns only on failure: the exit status, 127 (not found) or 126, explained.

@@ -151,20 +151,19 @@ ctl_ask(int fd, struct json_object *req, struct json_object **out)
     return r;
 }
 
+/* Asks @op with the arguments in @req, which is taken over. */
 static int
-ctl_call(const char *run_dir, const char *op, const char *key,
-         const char *value, struct json_object **out)
+ctl_call(const char *run_dir, const char *op, struct json_object *req,
+         struct json_object **out)
 {
-    struct json_object *req;
     int fd, r;
 
     r = ctl_connect(run_dir, &fd);
-    if (r)
+    if (r) {
+        json_object_put(req);
         return r;
-    req = json_object_new_object();
+    }
     json_object_object_add(req, "op", json_object_new_string(op));
-    if (value)
-        json_object_object_add(req, key, json_object_new_string(value));
     r = ctl_ask(fd, req, out);
     close(fd);
     return r;
@@ -194,12 +193,18 @@ domain_read(struct json_object *o, struct fh_hvctl_domain *out)
 }
 
 int
-fh_hvctl_create(const char *run_dir, const char *name,
+fh_hvctl_create(const char *run_dir, int domid, const char *name,
                 struct fh_hvctl_domain *out)
 {
+    struct json_object *req = json_object_new_object();
     struct json_object *answer, *dom;
-    int r = ctl_call(run_dir, "create", "name", name, &answer);
+    int r;
 
+    if (domid >= 0)
+        json_object_object_add(req, "domid", json_object_new_int(domid));
+    if (name)
+        json_object_object_add(req, "name", json_object_new_string(name));
+    r = ctl_call(run_dir, "create", req, &answer);
     if (r)
         return r;
     if (json_object_object_get_ex(answer, "domain", &dom))
@@ -213,9 +218,12 @@ fh_hvctl_create(const char *run_dir, const char *name,
 int
 fh_hvctl_destroy(const char *run_dir, const char *domain)
 {
+    struct json_object *req = json_object_new_object();
     struct json_object *answer;
-    int r = ctl_call(run_dir, "destroy", "domain", domain, &answer);
+    int r;
 
+    json_object_object_add(req, "domain", json_object_new_string(domain));
+    r = ctl_call(run_dir, "destroy", req, &answer);
     if (!r)
         json_object_put(answer);
     return r;
@@ -224,7 +232,7 @@ fh_hvctl_destroy(const char *run_dir, const char *domain)
 int
 fh_hvctl_status(const char *run_dir, struct json_object **out)
 {
-    return ctl_call(run_dir, "status", NULL, NULL, out);
+    return ctl_call(run_dir, "status", json_object_new_object(), out);
 }
 
 int

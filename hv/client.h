@@ -30,9 +30,10 @@ struct fh_hvctl_domain {
 FH_MUST_CHECK int
 fh_hvctl_run_dir(char *buf, size_t size);
 
-/* @run_dir NULL is the default one, everywhere.  @name NULL: fhv chooses. */
+/* @run_dir NULL is the default one, everywhere.  @domid -1, @name NULL: fhv
+ * chooses. */
 FH_MUST_CHECK int
-fh_hvctl_create(const char *run_dir, const char *name,
+fh_hvctl_create(const char *run_dir, int domid, const char *name,
                 struct fh_hvctl_domain *out);
 
 /* Returns when the domain is gone.  @domain is a name or a number. */

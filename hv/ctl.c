@@ -2,7 +2,8 @@
 /*
  * The control socket: one JSON object per line, one answer per request.
  *
- *   {"op":"create","name":"guest1"}   {"op":"destroy","domain":"guest1"}
+ *   {"op":"create","name":"guest1","domid":5}   (both may be left out)
+ *   {"op":"destroy","domain":"guest1"}
  *   {"op":"status"}                   {"op":"stop"}
  *
  * An answer has "ok"; when that is false, "error" says why in words and
@@ -125,7 +126,9 @@ create_error(int r)
 {
     switch (r) {
     case FH_EEXIST:
-        return "a domain of this name exists";
+        return "a domain of this name or number exists";
+    case FH_ERANGE:
+        return "a domain's number is 1 to 32751";
     case FH_EINVAL:
         return "a name has 1 to 63 letters, digits, '-', '_', '.', ':' and is "
                "not a number";
@@ -137,11 +140,27 @@ create_error(int r)
     return strerror(-r);
 }
 
+/* The wanted domid, -1 if none is; out of range if it is no number. */
+static int
+domid_wanted(struct json_object *req)
+{
+    struct json_object *v;
+
+    if (!json_object_object_get_ex(req, "domid", &v))
+        return -1;
+    const int domid = json_object_get_int(v);
+
+    return json_object_is_type(v, json_type_int) && domid > 0
+               ? domid
+               : (int)DOMID_FIRST_RESERVED;
+}
+
 static void
 ctl_create(struct fh_hv_ctl *ctl, struct json_object *req)
 {
     struct fh_hv_domain *dom;
-    int r = fh_hv_domain_create(ctl->hv, -1, string_of(req, "name"), &dom);
+    int r = fh_hv_domain_create(ctl->hv, domid_wanted(req),
+                                string_of(req, "name"), &dom);
 
     if (r) {
         ctl_refuse(ctl, r, create_error(r));

@@ -134,21 +134,31 @@ sockets_make(struct fh_hv_domain *dom)
     return fh_hv_listen(hv, &dom->xenstore, path, SOCK_STREAM, dom->user);
 }
 
-/* The next domid that nobody has, nor a zombie; wraps at the reserved ones. */
+/* True when a domain has @domid, be it only a zombie. */
+static bool
+domid_taken(const struct fh_hv *hv, uint32_t domid)
+{
+    const struct fh_hv_domain *z;
+
+    if (hv->by_domid[domid])
+        return true;
+    LIST_FOREACH(z, &hv->zombies, link) {
+        if (z->domid == domid)
+            return true;
+    }
+    return false;
+}
+
+/* The next domid that nobody has; wraps at the reserved ones. */
 static int
 domid_next(struct fh_hv *hv)
 {
-    struct fh_hv_domain *z;
-
-    for (uint32_t tries = 0; tries < DOMID_FIRST_RESERVED; tries++) {
+    for (uint32_t n = 1; n < DOMID_FIRST_RESERVED; n++) {
         uint32_t domid = hv->next_domid++;
-        bool is_taken = hv->by_domid[domid] != NULL;
 
         if (hv->next_domid == DOMID_FIRST_RESERVED)
             hv->next_domid = 1;
-        LIST_FOREACH(z, &hv->zombies, link)
-            is_taken |= z->domid == domid;
-        if (!is_taken)
+        if (!domid_taken(hv, domid))
             return (int)domid;
     }
     return FH_ENOSPC;
@@ -196,6 +206,10 @@ fh_hv_domain_create(struct fh_hv *hv, int domid, const char *name,
     r = name ? name_taken(hv, name) : 0;
     if (r)
         return r;
+    if (domid >= (int)DOMID_FIRST_RESERVED)
+        return FH_ERANGE;
+    if (domid >= 0 && domid_taken(hv, (uint32_t)domid))
+        return FH_EEXIST;
     if (domid < 0)
         domid = domid_next(hv);
     if (domid < 0)
