@@ -88,6 +88,14 @@ shared_clear(FH_SHARED grant_entry_v1_t *shared, uint32_t marks)
     fh_fetch_and16(&shared->flags, (uint16_t)~marks);
 }
 
+/* The marks of the only pin.  A writing mark that is not ours stays: who writes
+ * it himself has it for himself, as on Xen. */
+static uint32_t
+marks_of(bool is_write)
+{
+    return is_write ? GTF_reading | GTF_writing : GTF_reading;
+}
+
 /* Takes the frame that the entry names, for a first pin. */
 static int16_t
 take_frame(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint64_t gfn,
@@ -130,7 +138,7 @@ pin_first(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
     status = take_frame(ctx, granter, fh_load_relaxed32(&shared->frame),
                         is_write, &frame);
     if (status) {
-        shared_clear(shared, GTF_reading | GTF_writing);
+        shared_clear(shared, marks_of(is_write));
         goto fail;
     }
     ctx->ops->domain_hold(ctx->hv, granter);
@@ -236,7 +244,7 @@ unpin_last(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e, bool is_write)
     if (is_write)
         put_writable(ctx, e);
     ops->frame_put(ctx->hv, granter, e->mfn);
-    shared_clear(shared_of(e), GTF_reading | GTF_writing);
+    shared_clear(shared_of(e), marks_of(is_write));
     fh_entry_settle_free(&e->word);
     if (notify && ops->domain_kick)
         ops->domain_kick(ctx->hv, granter, ref);

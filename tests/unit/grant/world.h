@@ -38,7 +38,7 @@ struct world_frame {
     uint32_t n_maps; /* host page-table entries that point here */
     uint64_t iommu[WORLD_DOMAINS];
     uint8_t io_perm[WORLD_DOMAINS]; /* 0 none, 1 read, 3 read and write */
-    uint8_t bytes[FH_PAGE_BYTES];
+    uint8_t bytes[FH_PAGE_BYTES] __attribute__((aligned(8)));
 };
 
 struct world_pte {
