@@ -2,6 +2,7 @@
 /*
  * The server as a whole: its birth with the first nodes, its end, its counts.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -145,6 +146,7 @@ fh_xs_free(struct fh_xs *xs)
     for (int i = 0; i < FH_XS_N_SPECIALS; i++)
         fh_xs_perms_fini(xs, &xs->specials[i].perms);
     fh_xs_doms_fini(xs);
+    assert(xs->n_allocs == 0);
     free(xs);
 }
 
