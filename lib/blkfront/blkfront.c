@@ -94,7 +94,7 @@ carve(struct knife *k, struct fh_blkfront *bf,
 size_t
 fh_blkfront_bytes(const struct fh_blkfront_params *params)
 {
-    struct knife k = { .base = NULL };
+    struct knife k = {.base = NULL};
 
     if (!params_valid(params))
         return 0;
@@ -107,7 +107,7 @@ fh_blkfront_open(void *mem, const struct fh_blkfront_params *params,
                  struct fh_blkfront **out)
 {
     struct fh_blkfront *bf = mem;
-    struct knife k = { .base = mem };
+    struct knife k = {.base = mem};
     int r;
 
     if (!params_valid(params))

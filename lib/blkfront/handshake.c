@@ -129,8 +129,9 @@ fh_blkfront_find_backend(struct fh_blkfront *bf)
     if (read_text(bf, bf->frontend, "backend-id", &len) ||
         fh_xenbus_parse_u32(bf->value, len, 0x7fef, &domid))
         return FH_ENODEV;
-    if (read_text(bf, bf->frontend, "backend", &len) || len != strlen(bf->value)
-        || len + sizeof("/state") > sizeof(bf->backend))
+    if (read_text(bf, bf->frontend, "backend", &len) ||
+        len != strlen(bf->value) ||
+        len + sizeof("/state") > sizeof(bf->backend))
         return FH_ENODEV;
     bf->domid = (uint16_t)domid;
     memcpy(bf->backend, bf->value, len + 1);
@@ -168,8 +169,8 @@ negotiate(struct fh_blkfront *bf)
 {
     const struct fh_blkfront_params *params = &bf->params;
     struct fh_blkfront_info *info = &bf->info;
-    uint64_t order = read_number(bf, "max-ring-page-order", FH_RING_MAX_ORDER,
-                                 0);
+    uint64_t order =
+        read_number(bf, "max-ring-page-order", FH_RING_MAX_ORDER, 0);
     uint64_t indirect = read_number(bf, "feature-max-indirect-segments",
                                     FH_BLKIF_MAX_SEGMENTS, 0);
 
@@ -179,22 +180,9 @@ negotiate(struct fh_blkfront *bf)
         indirect = params->max_indirect;
     info->max_segments = indirect > FH_BLKIF_MAX_DIRECT ? (uint32_t)indirect
                                                         : FH_BLKIF_MAX_DIRECT;
-    info->max_sectors =
-        info->max_segments << (FH_PAGE_SHIFT - FH_SECTOR_SHIFT);
+    info->max_sectors = info->max_segments << (FH_PAGE_SHIFT - FH_SECTOR_SHIFT);
     info->persistent =
         params->persistent && read_flag(bf, "feature-persistent");
-}
-
-static const char *
-protocol_name(enum fh_blkif_abi abi)
-{
-    if (abi != FH_BLKIF_NATIVE)
-        return fh_blkif_abi_name(abi);
-#if defined(__x86_64__)
-    return fh_blkif_abi_name(FH_BLKIF_X86_64);
-#else
-    return fh_blkif_abi_name(FH_BLKIF_NATIVE);
-#endif
 }
 
 static int
@@ -226,7 +214,7 @@ write_offer(struct fh_blkfront *bf, uint32_t txn, const uint32_t *refs)
     if (!r)
         r = write_number(bf, txn, "event-channel", bf->queue.port);
     if (!r)
-        r = write_text(bf, txn, "protocol", protocol_name(bf->params.abi));
+        r = write_text(bf, txn, "protocol", fh_blkif_abi_name(bf->params.abi));
     if (!r)
         r = write_number(bf, txn, "feature-persistent", bf->params.persistent);
     if (!r)
@@ -323,8 +311,9 @@ read_properties(struct fh_blkfront *bf)
         sector > FH_PAGE_BYTES || !read_sectors(bf))
         return false;
     info->sector_bytes = (uint32_t)sector;
-    info->physical_bytes = (uint32_t)(
-        physical < sector || !fh_is_pow2(physical) ? sector : physical);
+    info->physical_bytes =
+        (uint32_t)(physical < sector || !fh_is_pow2(physical) ? sector
+                                                              : physical);
     bf->sector_mask = (uint32_t)(sector >> FH_SECTOR_SHIFT) - 1;
     info->read_only = bits & VDISK_READONLY;
     info->cdrom = bits & VDISK_CDROM;
@@ -480,19 +469,23 @@ fh_blkfront_step(struct fh_blkfront *bf)
     return 0;
 }
 
-/* Sleeps for a watch; xenstore is all that a handshake waits for. */
+/* Sleeps for a watch; xenstore is all that a handshake waits for.  A step that
+ * is still to be done, after too many conflicts, is tried again soon. */
 static int
 sleep_for_watch(struct fh_blkfront *bf, uint64_t deadline_ns)
 {
     struct fh_plat *p = bf->params.plat;
+    const bool again = bf->dirty;
     uint64_t left = fh_blkfront_left(p, deadline_ns);
     int r;
 
-    r = fh_blkfront_take_watches(bf);
-    if (r || bf->dirty)
-        return r;
     if (!left)
         return FH_ETIMEDOUT;
+    r = fh_blkfront_take_watches(bf);
+    if (r || (bf->dirty && !again))
+        return r;
+    if (again && left > FH_BLKFRONT_CALM_NS)
+        left = FH_BLKFRONT_CALM_NS;
     r = p->ops->wait(p, left);
     if (!r)
         r = fh_blkfront_take_events(bf);

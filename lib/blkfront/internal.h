@@ -18,9 +18,9 @@
 enum {
     FH_BLKFRONT_MAX_SLOTS = 512, /* of a ring of order 4 */
     FH_BLKFRONT_NO_SLOT = 0xffff,
-    FH_BLKFRONT_TXN_TRIES = 32,  /* a conflict storm must not hold us */
-    FH_BLKFRONT_STEPS = 8,       /* longest chain of states */
-    FH_BLKFRONT_SPURIOUS = 16,   /* events for nothing, in a row, ... */
+    FH_BLKFRONT_TXN_TRIES = 32,        /* a conflict storm must not hold us */
+    FH_BLKFRONT_STEPS = 8,             /* longest chain of states */
+    FH_BLKFRONT_SPURIOUS = 16,         /* events for nothing, in a row, ... */
     FH_BLKFRONT_CALM_NS = 1000 * 1000, /* ... before we stop listening so
                                           long */
     FH_BLKFRONT_WATCH_POLLS = 4096,    /* polls between looks at xenstore */
@@ -47,19 +47,19 @@ struct fh_blkfront_slot {
 struct fh_blkfront_queue {
     struct fh_fring ring;
     struct fh_blkfront_slot *slots;
-    uint32_t n_slots;     /* of the ring in use */
+    uint32_t n_slots; /* of the ring in use */
     uint32_t n_live;
-    uint16_t free_slot;   /* head of the list */
+    uint16_t free_slot; /* head of the list */
     uint16_t n_free_desc;
-    uint16_t *free_desc;  /* stack of descriptor pages */
-    uint32_t *grants;     /* in place: max_segments for each slot; or NULL */
-    void *ring_addr;      /* NULL: no ring */
+    uint16_t *free_desc; /* stack of descriptor pages */
+    uint32_t *grants;    /* in place: max_segments for each slot; or NULL */
+    void *ring_addr;     /* NULL: no ring */
     uint32_t ring_pages;
     uint32_t port;
     bool has_port;
-    bool masked;          /* an event was taken: unmask before a sleep */
-    bool worked;          /* a response came since that event */
-    uint32_t n_spurious;  /* in a row */
+    bool masked;         /* an event was taken: unmask before a sleep */
+    bool worked;         /* a response came since that event */
+    uint32_t n_spurious; /* in a row */
     uint32_t rsp_bytes;
     uint32_t slot_bytes;
 };
@@ -73,8 +73,8 @@ struct fh_blkfront {
     struct fh_poller poller;
     enum fh_blkfront_state state;
     enum fh_blkfront_fault fault;
-    bool gone;        /* the backend died or left: requests fail */
-    bool dirty;       /* a watch fired: step */
+    bool gone;  /* the backend died or left: requests fail */
+    bool dirty; /* a watch fired: step */
     bool watching;
     bool said_closed; /* our state is 6, the backend's is awaited */
     bool pool_taken;  /* by pread and friends */
@@ -84,10 +84,10 @@ struct fh_blkfront {
     uint8_t *pool_addr;   /* NULL: not shared yet; then descriptor pages */
     uint32_t *refs;       /* of pool and descriptor pages */
     uint32_t n_desc;
-    struct fh_blkif_seg *segs; /* scratch, FH_BLKIF_MAX_SEGMENTS */
+    struct fh_blkif_seg *segs;         /* scratch, FH_BLKIF_MAX_SEGMENTS */
     char frontend[FH_XS_PATH_MAX + 1]; /* also the watch's token */
     char backend[FH_XS_PATH_MAX + 1];
-    char path[FH_XS_PATH_MAX + 1];     /* scratch */
+    char path[FH_XS_PATH_MAX + 1]; /* scratch */
     char token[FH_XS_PATH_MAX + 1];
     char value[FH_XS_PAYLOAD_MAX + 1];
 };

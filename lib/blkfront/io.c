@@ -16,11 +16,11 @@ enum { SECTORS_PER_PAGE = FH_PAGE_BYTES / FH_SECTOR_BYTES };
 
 /* Where a request's data goes or comes from. */
 struct piece {
-    uint32_t page;    /* of the pool */
+    uint32_t page; /* of the pool */
     uint32_t n_pages;
-    uint32_t offset;  /* bytes, in the first page */
+    uint32_t offset; /* bytes, in the first page */
     bool bounced;
-    bool in_place;    /* pages of the caller's, granted one by one */
+    bool in_place; /* pages of the caller's, granted one by one */
 };
 
 static bool
@@ -89,7 +89,7 @@ place(struct fh_blkfront *bf, const struct fh_blkfront_io *io, struct piece *at)
     const uintptr_t data = (uintptr_t)io->data;
     const uint32_t offset = data & (FH_PAGE_BYTES - 1);
 
-    *at = (struct piece){ .offset = 0 };
+    *at = (struct piece){.offset = 0};
     if (!bytes || io->op == FH_BLKIF_DISCARD)
         return 0;
     at->n_pages = (bytes + FH_PAGE_BYTES - 1) >> FH_PAGE_SHIFT;
@@ -184,8 +184,8 @@ describe(struct fh_blkfront *bf, const struct fh_blkfront_slot *s,
     struct fh_blkif_seg *segs = s->desc ? bf->segs : req->segs;
 
     if (at->in_place)
-        refs = bf->queue.grants +
-               (size_t)(uint16_t)s->id * bf->info.max_segments;
+        refs =
+            bf->queue.grants + (size_t)(uint16_t)s->id * bf->info.max_segments;
     fill_segs(refs, at->n_pages, at->offset, bytes, segs);
     req->n_segs = (uint16_t)at->n_pages;
     if (s->desc) {
@@ -194,9 +194,9 @@ describe(struct fh_blkfront *bf, const struct fh_blkfront_slot *s,
         req->indirect = true;
         req->n_pages = 1;
         req->pages[0] = bf->refs[page];
-        fh_copy_out((FH_SHARED void *)(bf->pool_addr +
-                                       (size_t)page * FH_PAGE_BYTES),
-                    segs, at->n_pages * sizeof(*segs));
+        fh_copy_out(
+            (FH_SHARED void *)(bf->pool_addr + (size_t)page * FH_PAGE_BYTES),
+            segs, at->n_pages * sizeof(*segs));
     }
 }
 
@@ -236,9 +236,9 @@ static void
 copy_to_pool(struct fh_blkfront *bf, const struct piece *at, const void *data,
              uint32_t bytes)
 {
-    fh_copy_out((FH_SHARED void *)(bf->pool_addr +
-                                   (size_t)at->page * FH_PAGE_BYTES),
-                data, bytes);
+    fh_copy_out(
+        (FH_SHARED void *)(bf->pool_addr + (size_t)at->page * FH_PAGE_BYTES),
+        data, bytes);
 }
 
 /* Fills in slot @s, except for what needs taking; false: no descriptor page. */
@@ -362,13 +362,12 @@ complete(struct fh_blkfront *bf, struct fh_blkfront_slot *s, int32_t status,
     if (bf->fault)
         status = FH_EIO;
     if (s->copy_to && !status)
-        fh_copy_in(s->copy_to,
-                   (FH_SHARED void *)(bf->pool_addr +
-                                      (size_t)s->page * FH_PAGE_BYTES),
-                   s->n_bytes);
-    *done = (struct fh_blkfront_done){ .cookie = s->cookie,
-                                       .start_ns = s->start_ns,
-                                       .status = status };
+        fh_copy_in(
+            s->copy_to,
+            (FH_SHARED void *)(bf->pool_addr + (size_t)s->page * FH_PAGE_BYTES),
+            s->n_bytes);
+    *done = (struct fh_blkfront_done){
+        .cookie = s->cookie, .start_ns = s->start_ns, .status = status};
     release(bf, s);
     s->live = false;
     s->id += 1ull << 32;

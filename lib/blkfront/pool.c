@@ -12,9 +12,8 @@ fh_blkfront_pool_init(struct fh_blkfront_pool *p, uint64_t *words,
     memset(words, 0, n_words * sizeof(*words));
     if (n_pages % 64)
         words[n_words - 1] = ~0ull << (n_pages % 64);
-    *p = (struct fh_blkfront_pool){ .used = words,
-                                    .n_pages = n_pages,
-                                    .n_free = n_pages };
+    *p = (struct fh_blkfront_pool){
+        .used = words, .n_pages = n_pages, .n_free = n_pages};
 }
 
 /* First page from @from on, below @end, whose bit is not @used; or @end. */

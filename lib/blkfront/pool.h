@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 struct fh_blkfront_pool {
-    uint64_t *used;   /* one bit per page; bits past the end are set */
+    uint64_t *used; /* one bit per page; bits past the end are set */
     uint32_t n_pages;
-    uint32_t low;     /* no page below is free */
+    uint32_t low; /* no page below is free */
     uint32_t n_free;
 };
 

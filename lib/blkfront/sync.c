@@ -19,7 +19,7 @@ enum {
 /* A span of whole sectors on its way. */
 struct span {
     enum fh_blkif_op op;
-    uint8_t *data;      /* NULL: a discard */
+    uint8_t *data; /* NULL: a discard */
     uint64_t sector;
     uint64_t n_sectors; /* not submitted yet */
     uint32_t chunk;     /* sectors of a request */
@@ -49,7 +49,10 @@ submit_next(struct fh_blkfront *bf, struct span *s)
     const uint32_t n =
         s->n_sectors < s->chunk ? (uint32_t)s->n_sectors : s->chunk;
     const struct fh_blkfront_io io = {
-        .op = s->op, .sector = s->sector, .n_sectors = n, .data = s->data,
+        .op = s->op,
+        .sector = s->sector,
+        .n_sectors = n,
+        .data = s->data,
     };
     int r = fh_blkfront_submit(bf, &io);
 
@@ -224,7 +227,7 @@ fh_blkfront_flush(struct fh_blkfront *bf)
     const struct fh_blkfront_io io = {
         .op = bf->info.flush ? FH_BLKIF_FLUSH : FH_BLKIF_BARRIER,
     };
-    struct span s = { .op = io.op };
+    struct span s = {.op = io.op};
     int r;
 
     if (bf->queue.n_live)
@@ -240,7 +243,7 @@ fh_blkfront_discard(struct fh_blkfront *bf, uint64_t bytes, uint64_t offset)
 {
     const uint64_t size = bf->info.n_sectors << FH_SECTOR_SHIFT;
     const uint64_t mask = bf->info.sector_bytes - 1;
-    struct span s = { .op = FH_BLKIF_DISCARD };
+    struct span s = {.op = FH_BLKIF_DISCARD};
     uint64_t first, end;
 
     if (!fh_range_inside(offset, bytes, size))

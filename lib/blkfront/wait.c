@@ -190,5 +190,5 @@ fh_blkfront_wait(struct fh_blkfront *bf, uint64_t timeout_ns)
     }
     if (!r && bf->dirty)
         r = fh_blkfront_step(bf);
-    return r;
+    return r == FH_EAGAIN ? 0 : r; /* conflicts: the next wait goes on */
 }

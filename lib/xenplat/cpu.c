@@ -96,7 +96,6 @@ fh_xenplat_cpu_wanted(struct fh_plat *p)
         return x->cpu.wanted;
     x->cpu.next_ns = now + CPU_SAMPLE_NS;
     x->counts.cpu_checks++;
-    x->cpu.wanted =
-        n_runnable(x) > x->cpu.n_cpus || is_preempted_often(x, now);
+    x->cpu.wanted = n_runnable(x) > x->cpu.n_cpus || is_preempted_often(x, now);
     return x->cpu.wanted;
 }

@@ -3,8 +3,8 @@
  * Event channels of the production platform: libxenevtchn.
  *
  * A read of the event descriptor is a system call, so it is made only when
- * there may be something to read (x->ev_maybe): after poll(2) said so, or after a
- * bind (a port is born pending).  What came while a port was masked makes the
+ * there may be something to read (x->ev_maybe): after poll(2) said so, or after
+ * a bind (a port is born pending).  What came while a port was masked makes the
  * descriptor readable when it is unmasked.  Every bound port that was
  * delivered is masked; once all are, no read can find anything.
  */
@@ -75,7 +75,7 @@ fh_xenplat_ev_notify(struct fh_plat *p, uint32_t port)
 static bool
 may_read(struct fh_xenplat *x)
 {
-    struct pollfd fd = { .fd = xenevtchn_fd(x->evtchn), .events = POLLIN };
+    struct pollfd fd = {.fd = xenevtchn_fd(x->evtchn), .events = POLLIN};
 
     if (x->n_bound && x->n_masked >= x->n_bound)
         x->ev_maybe = false;

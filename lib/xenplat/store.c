@@ -148,7 +148,7 @@ fh_xenplat_xs_set_perms(struct fh_plat *p, uint32_t txn, const char *path,
     if (n > MAX_PERMS)
         return FH_E2BIG;
     for (uint32_t i = 0; i < n; i++) {
-        wire[i] = (struct xs_permissions){ .id = perms[i].domid };
+        wire[i] = (struct xs_permissions){.id = perms[i].domid};
         wire[i].perms = (perms[i].read ? XS_PERM_READ : XS_PERM_NONE) |
                         (perms[i].write ? XS_PERM_WRITE : XS_PERM_NONE);
     }

@@ -118,7 +118,7 @@ fh_xenplat_open(struct fh_xenplat *x, unsigned parts)
     x->plat.ops = &ops;
     x->n_fds = FD_FIRST_OWN;
     for (size_t i = 0; i < FD_FIRST_OWN; i++)
-        x->fds[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+        x->fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
     fh_xenplat_cpu_open(x);
 
     r = open_grants(x, parts);
@@ -163,7 +163,7 @@ fh_xenplat_add_fd(struct fh_xenplat *x, int fd, short events)
 {
     if (x->n_fds == FD_FIRST_OWN + FH_XENPLAT_MAX_FDS)
         return FH_ENOSPC;
-    x->fds[x->n_fds++] = (struct pollfd){ .fd = fd, .events = events };
+    x->fds[x->n_fds++] = (struct pollfd){.fd = fd, .events = events};
     return 0;
 }
 

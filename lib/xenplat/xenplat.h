@@ -37,12 +37,12 @@ enum {
 /* System calls and hypercalls asked for by this object, for bench and tests;
  * they only grow. */
 struct fh_xenplat_counts {
-    uint64_t notifies;   /* ev_notify */
-    uint64_t ev_reads;   /* ev_next that went to the kernel */
-    uint64_t unmasks;    /* ev_unmask */
-    uint64_t waits;      /* wait: one poll(2) each */
-    uint64_t maps;       /* gnt_map, gnt_unmap, gnt_copy, gnt_share and */
-    uint64_t unmaps;     /* gnt_unshare: calls of the grant library */
+    uint64_t notifies; /* ev_notify */
+    uint64_t ev_reads; /* ev_next that went to the kernel */
+    uint64_t unmasks;  /* ev_unmask */
+    uint64_t waits;    /* wait: one poll(2) each */
+    uint64_t maps;     /* gnt_map, gnt_unmap, gnt_copy, gnt_share and */
+    uint64_t unmaps;   /* gnt_unshare: calls of the grant library */
     uint64_t copies;
     uint64_t shares;
     uint64_t unshares;

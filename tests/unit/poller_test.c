@@ -38,16 +38,16 @@ static const struct {
     uint64_t loops;
     uint64_t spun_min, spun_max; /* in permille of the time */
 } steady_cases[] = {
-    { "work every 2 us: always spins", 2 * US, 25 * US, 256, false, 10000, 990,
-      1000 },
-    { "work every 40 us: always spins", 40 * US, 25 * US, 256, false, 10000,
-      990, 1000 },
-    { "work every 120 us: tries rarely", 120 * US, 25 * US, 256, false, 10000,
-      0, 5 },
-    { "work every ms: never", 1 * MS, 25 * US, 256, false, 10000, 0, 1 },
-    { "work every 100 ms: never", 100 * MS, 25 * US, 256, false, 100, 0, 1 },
-    { "CPU wanted: never", 2 * US, 25 * US, 256, true, 10000, 0, 0 },
-    { "a quarter of a CPU", 2 * US, 25 * US, 64, false, 1000000, 100, 260 },
+    {"work every 2 us: always spins", 2 * US, 25 * US, 256, false, 10000, 990,
+     1000},
+    {"work every 40 us: always spins", 40 * US, 25 * US, 256, false, 10000, 990,
+     1000},
+    {"work every 120 us: tries rarely", 120 * US, 25 * US, 256, false, 10000, 0,
+     5},
+    {"work every ms: never", 1 * MS, 25 * US, 256, false, 10000, 0, 1},
+    {"work every 100 ms: never", 100 * MS, 25 * US, 256, false, 100, 0, 1},
+    {"CPU wanted: never", 2 * US, 25 * US, 256, true, 10000, 0, 0},
+    {"a quarter of a CPU", 2 * US, 25 * US, 64, false, 1000000, 100, 260},
 };
 
 static void
