@@ -84,7 +84,7 @@ static const struct fh_opt_cmd start_cmd = {
         "and see a xenstore.  As root every domain has\na uid of its own; "
         "otherwise all are the caller, and nothing keeps them apart.\n\n"
         "  freehold hv start\n"
-        "  freehold exec -d 1 --create -- xenstore-ls\n",
+        "  freehold exec -d 1 --create -- xenstore-ls /local/domain/1\n",
     .options = start_options,
     .n_options = FH_ARRAY_SIZE(start_options),
 };

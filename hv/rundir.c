@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "hv/client.h"
@@ -59,13 +60,20 @@ dir_clean(const char *path, const char *name)
     static const char *const names[] = {
         "hypercall", "xenstore", "libxengnttab.so.1", "libxenevtchn.so.1",
     };
-    char buf[PATH_MAX + 64];
+    char buf[PATH_MAX + 64], target[PATH_MAX];
+    ssize_t n;
 
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         snprintf(buf, sizeof(buf), "%s/%s/%s", path, name, names[i]);
         unlink(buf);
     }
     snprintf(buf, sizeof(buf), "%s/%s", path, name);
+    n = readlink(buf, target, sizeof(target) - 1);
+    if (n > 0) {
+        target[n] = '\0';
+        rmdir(target);
+        unlink(buf);
+    }
     rmdir(buf);
 }
 
@@ -114,6 +122,23 @@ file_copy(const char *from, const char *to)
     return n == 0 ? 0 : -1;
 }
 
+/* Makes <run>/lib; where the run directory's file system does not allow code
+ * to be mapped (Debian mounts /run so) it is a link to another place. */
+static int
+lib_dir_make(const char *path, const char *lib)
+{
+    char other[] = "/var/tmp/freehold-lib-XXXXXX";
+    struct statvfs fs;
+
+    if (statvfs(path, &fs) < 0)
+        return -1;
+    if (!(fs.f_flag & ST_NOEXEC))
+        return mkdir(lib, 0755) < 0 || chmod(lib, 0755) < 0 ? -1 : 0;
+    if (!mkdtemp(other) || chmod(other, 0755) < 0)
+        return -1;
+    return symlink(other, lib);
+}
+
 /* Programs of a domain run under its uid: they may not be able to enter the
  * directory that the libraries were built in. */
 static int
@@ -122,7 +147,7 @@ libs_stage(const char *name, const char *lib_dir, const char *path)
     char from[PATH_MAX], to[PATH_MAX];
 
     snprintf(to, sizeof(to), "%s/lib", path);
-    if (mkdir(to, 0755) < 0 || chmod(to, 0755) < 0)
+    if (lib_dir_make(path, to) < 0)
         return complain(name, to);
     for (unsigned i = 0; i < 2; i++) {
         snprintf(from, sizeof(from), "%s/%s", lib_dir, lib_names[i]);
