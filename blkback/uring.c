@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See uring.h.  user_data is the address of a struct fh_store_io, which is
+ * aligned, or a watched place with the lowest bit set.
+ *
+ * Completions are worked off in this thread only and only when it asks
+ * (DEFER_TASKRUN); a flag in the shared ring tells without a system call that
+ * asking is worth it.
+ */
+#include "blkback/uring.h"
+
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/shared.h"
+
+enum { TAG_WATCH = 1 };
+
+#define NEEDS_ENTER (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)
+
+static int
+init_ring(struct fh_uring *u)
+{
+    struct io_uring_params p = {
+        .flags = IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER |
+                 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        .cq_entries = FH_URING_CQES,
+    };
+
+    return io_uring_queue_init_params(FH_URING_SQES, &u->ring, &p);
+}
+
+static int
+take_fence(struct fh_uring *u, int fence_fd)
+{
+    int r = io_uring_register_files_sparse(&u->ring, FH_URING_FILES);
+
+    if (r < 0 || fence_fd < 0)
+        return r < 0 ? r : 0;
+    r = io_uring_register_files_update(&u->ring, FH_URING_FENCE, &fence_fd, 1);
+    return r < 0 ? r : 0;
+}
+
+int
+fh_uring_open(struct fh_uring *u, int fence_fd, uint64_t locked_bytes)
+{
+    int r;
+
+    memset(u, 0, sizeof(*u));
+    for (uint32_t i = 0; i < FH_URING_WATCHES; i++)
+        u->watch[i].fd = -1;
+    r = init_ring(u);
+    if (!r) {
+        u->open = true;
+        r = take_fence(u, fence_fd);
+    }
+    if (fence_fd >= 0)
+        close(fence_fd);
+    if (r) {
+        fh_uring_close(u);
+        return r;
+    }
+    u->locked_bytes_left = locked_bytes;
+    if (io_uring_register_buffers_sparse(&u->ring, FH_URING_BUFFERS))
+        u->locked_bytes_left = 0;
+    return 0;
+}
+
+void
+fh_uring_close(struct fh_uring *u)
+{
+    if (u->open)
+        io_uring_queue_exit(&u->ring);
+    u->open = false;
+}
+
+void
+fh_uring_watch(struct fh_uring *u, uint32_t i, int fd)
+{
+    u->watch[i].fd = fd;
+}
+
+int
+fh_uring_add_file(struct fh_uring *u, int fd)
+{
+    int place, r;
+
+    if (!~u->files_used)
+        return FH_ENOSPC;
+    place = 1 + __builtin_ctzll(~u->files_used);
+    r = io_uring_register_files_update(&u->ring, (unsigned)place, &fd, 1);
+    if (r < 0)
+        return r;
+    u->files_used |= 1ull << (place - 1);
+    return place;
+}
+
+void
+fh_uring_remove_file(struct fh_uring *u, int place)
+{
+    int none = -1;
+
+    (void)io_uring_register_files_update(&u->ring, (unsigned)place, &none, 1);
+    u->files_used &= ~(1ull << (place - 1));
+}
+
+static int
+set_buffer(struct fh_uring *u, uint32_t index, void *base, size_t bytes)
+{
+    const struct iovec iov = { base, bytes };
+    const __u64 tag = 0;
+    int r = io_uring_register_buffers_update_tag(&u->ring, index, &iov, &tag,
+                                                 1);
+
+    return r < 0 ? r : 0;
+}
+
+int32_t
+fh_uring_add_buffer(struct fh_uring *u, void *base, size_t bytes)
+{
+    uint32_t index;
+
+    if (bytes > u->locked_bytes_left || !~u->buffers_used)
+        return -1;
+    index = (uint32_t)__builtin_ctzll(~u->buffers_used);
+    if (set_buffer(u, index, base, bytes))
+        return -1;
+    u->locked_bytes_left -= bytes;
+    u->buffers_used |= 1ull << index;
+    return (int32_t)index;
+}
+
+void
+fh_uring_remove_buffer(struct fh_uring *u, int32_t index, size_t bytes)
+{
+    if (index < 0)
+        return;
+    (void)set_buffer(u, (uint32_t)index, NULL, 0);
+    u->locked_bytes_left += bytes;
+    u->buffers_used &= ~(1ull << index);
+}
+
+struct io_uring_sqe *
+fh_uring_sqe(struct fh_uring *u)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+    if (sqe)
+        return sqe;
+    (void)fh_uring_kick(u);
+    return io_uring_get_sqe(&u->ring);
+}
+
+void
+fh_uring_bind(struct io_uring_sqe *sqe, struct fh_store_io *io,
+              fh_uring_complete *complete)
+{
+    io->priv[0] = (uint64_t)(uintptr_t)complete;
+    io_uring_sqe_set_data(sqe, io);
+}
+
+int
+fh_uring_kick(struct fh_uring *u)
+{
+    int r;
+
+    if (!io_uring_sq_ready(&u->ring))
+        return 0;
+    u->n_enters++;
+    r = io_uring_submit(&u->ring);
+    return r < 0 ? r : 0;
+}
+
+static bool
+complete(struct fh_uring *u, const struct io_uring_cqe *cqe)
+{
+    struct fh_store_io *io;
+
+    if (cqe->user_data & TAG_WATCH) {
+        const uint64_t i = cqe->user_data >> 1;
+
+        u->watch[i].armed = false;
+        u->watch[i].ready = true;
+        return false;
+    }
+    io = io_uring_cqe_get_data(cqe);
+    ((fh_uring_complete *)(uintptr_t)io->priv[0])(io, cqe->res);
+    return true;
+}
+
+/* Lets the kernel finish what it has for us, if it says that it has. */
+static void
+get_events(struct fh_uring *u)
+{
+    if (!(fh_load_relaxed32(u->ring.sq.kflags) & NEEDS_ENTER))
+        return;
+    u->n_enters++;
+    (void)io_uring_get_events(&u->ring);
+}
+
+uint32_t
+fh_uring_reap(struct fh_uring *u)
+{
+    uint32_t n = 0;
+    unsigned ready;
+
+    get_events(u);
+    for (ready = io_uring_cq_ready(&u->ring); ready; ready--) {
+        struct io_uring_cqe *at;
+        struct io_uring_cqe cqe;
+
+        if (io_uring_peek_cqe(&u->ring, &at))
+            break;
+        cqe = (struct io_uring_cqe){ .user_data = at->user_data,
+                                     .res = at->res };
+        /* Seen before it is acted upon: that may submit and reap space. */
+        io_uring_cqe_seen(&u->ring, at);
+        n += complete(u, &cqe);
+    }
+    return n;
+}
+
+static void
+arm_watches(struct fh_uring *u)
+{
+    for (uint32_t i = 0; i < FH_URING_WATCHES; i++) {
+        struct io_uring_sqe *sqe;
+
+        if (u->watch[i].fd < 0 || u->watch[i].armed)
+            continue;
+        sqe = fh_uring_sqe(u);
+        if (!sqe)
+            return;
+        io_uring_prep_poll_add(sqe, u->watch[i].fd, POLLIN);
+        io_uring_sqe_set_data64(sqe, (uint64_t)i << 1 | TAG_WATCH);
+        u->watch[i].armed = true;
+    }
+}
+
+int
+fh_uring_wait(struct fh_uring *u, uint64_t timeout_ns)
+{
+    struct __kernel_timespec ts = {
+        .tv_sec = (long long)(timeout_ns / 1000000000u),
+        .tv_nsec = (long long)(timeout_ns % 1000000000u),
+    };
+    struct io_uring_cqe *cqe;
+    int r;
+
+    arm_watches(u);
+    if (io_uring_cq_ready(&u->ring))
+        return fh_uring_kick(u);
+    u->n_enters++;
+    r = io_uring_submit_and_wait_timeout(
+        &u->ring, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &ts, NULL);
+    return r >= 0 || r == -ETIME || r == -EINTR ? 0 : r;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The parts of a worker process, for worker_main.c (its life and its loop) and
+ * worker_ctl.c (what the supervisor asks for).
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/poller.h"
+#include "blkback/proto.h"
+#include "blkback/store/stores.h"
+#include "blkback/uring.h"
+#include "blkback/worker.h"
+#include "xenplat/xenplat.h"
+
+enum {
+    FH_WK_MAX_FDS = 2, /* with one message */
+    /* Of each disk: 32 requests of 128 KiB, or two of the largest. */
+    FH_WK_BUFFER_BYTES = 4 << 20,
+    FH_WK_WATCH_EVENTS = 0, /* places in the ring's watches */
+    FH_WK_WATCH_CTL = 1,
+};
+
+/* Cached grants that nobody used for so long go back to the guest, as in
+ * Linux. */
+#define FH_WK_PGRANT_IDLE_NS (60ull * 1000000000)
+
+struct fh_wk_disk {
+    struct fh_disk disk;
+    union {
+        struct fh_store any; /* each begins with it */
+        struct fh_store_mem mem;
+        struct fh_store_null null;
+        struct fh_store_uring uring;
+        struct fh_store_delay delay;
+    } store;
+    bool is_open; /* the store */
+    void *mem;    /* mapping of a memory store */
+    size_t mem_bytes;
+    struct fh_rec_file *rec;
+    void *buffers;
+    int32_t buffer_index;
+};
+
+struct fh_wk_queue {
+    struct fh_queue queue;
+    void *mem;
+    size_t mem_bytes;
+    struct fh_wk_disk *disk;
+    uint32_t stats_slot;
+    bool leaving;      /* disconnects as soon as it is idle, then */
+    bool answer_due;   /* DONE with this sequence number */
+    uint32_t leave_seq;
+};
+
+struct fh_wk {
+    int ctl_fd;
+    bool is_ending; /* the supervisor is gone: drain, then exit */
+    bool is_broken; /* a message made no sense: exit at once */
+    uint32_t number;
+    struct fh_xenplat x;
+    struct fh_uring u;
+    struct fh_poller poller;
+    struct fh_worker worker;
+    struct fh_wk_disk *disk[FH_WORKER_MAX_DISKS];
+    struct fh_wk_queue *queue[FH_WORKER_MAX_QUEUES];
+    struct fh_wk_stats *stats;
+    uint64_t n_sleeps;
+    uint64_t n_spins;
+    uint64_t cpu_read_ns; /* when the CPU time was last asked for */
+};
+
+/* worker_ctl.c */
+
+/* Takes one message, if there is one, and does what it says. */
+void
+fh_wk_take_message(struct fh_wk *wk);
+/* Disconnects the queues that are leaving and idle. */
+void
+fh_wk_finish_leaving(struct fh_wk *wk);
+/* Every queue is to leave, unasked. */
+void
+fh_wk_leave_all(struct fh_wk *wk);
+/* QUEUE_FAULT. */
+void
+fh_wk_tell_fault(struct fh_worker *w, struct fh_queue *q);
+void
+fh_wk_answer(struct fh_wk *wk, enum fh_wk_type type, uint32_t seq, int rc);
+/* Receives a message.  1: one came; 0: none; negative: the end.  At most
+ * FH_WK_MAX_FDS descriptors, the caller's to close; the rest is -1. */
+int
+fh_wk_receive(int ctl_fd, struct fh_wk_msg *m, int *fds, bool wait);
+void
+fh_wk_close_fds(int *fds);

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker process: its start, its loop, its sleep.
+ *
+ * Everything that needs a right is opened first (grants, event channels), then
+ * the process takes a uid of its own, and only then it makes the ring and
+ * speaks of disks.  It does not ask to die with its supervisor: a supervisor's
+ * death must not be a guest's.
+ */
+#include "blkback/worker_main.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/arith.h"
+#include "blkback/worker_int.h"
+
+/* The CPU time costs a system call, so it is asked for no more often. */
+#define CPU_TIME_NS 10000000ull
+
+/* ---- start ---- */
+
+static void
+die(struct fh_rec_log *log)
+{
+    (void)log;
+    raise(SIGKILL);
+}
+
+/* Gives up root and the way back to it. */
+static int
+drop_privileges(uint32_t uid)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        return -errno;
+    if (!uid)
+        return 0;
+    if (setgroups(0, NULL) || setresgid(uid, uid, uid) ||
+        setresuid(uid, uid, uid))
+        return -errno;
+    /* Other processes of this uid could trace us otherwise; there should be
+     * none. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+        return -errno;
+    return 0;
+}
+
+/* Best effort: where it is refused, buffers are not registered. */
+static void
+raise_memlock(uint64_t bytes)
+{
+    struct rlimit lim;
+
+    if (getrlimit(RLIMIT_MEMLOCK, &lim) || lim.rlim_cur >= bytes)
+        return;
+    lim.rlim_cur = bytes;
+    if (lim.rlim_max < bytes)
+        lim.rlim_max = bytes;
+    (void)setrlimit(RLIMIT_MEMLOCK, &lim);
+}
+
+static int
+map_stats(struct fh_wk *wk, int fd)
+{
+    struct stat st;
+    void *at;
+
+    if (fd < 0 || fstat(fd, &st) ||
+        st.st_size < (off_t)sizeof(struct fh_wk_stats))
+        return FH_EBADF;
+    at = mmap(NULL, sizeof(struct fh_wk_stats), PROT_READ | PROT_WRITE,
+              MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        return -errno;
+    wk->stats = at;
+    return 0;
+}
+
+/* @fds: the fence, the statistics page; the fence is closed in any case. */
+static int
+start(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds)
+{
+    const uint64_t locked = (uint64_t)m->u.hello.memlock_pages * FH_PAGE_BYTES;
+    int fence = fds[0];
+    int r;
+
+    fds[0] = -1;
+    if (m->u.hello.no_fence && fence >= 0) {
+        close(fence);
+        fence = -1;
+    }
+    r = fh_xenplat_open(&wk->x, FH_XENPLAT_GRANTEE | FH_XENPLAT_EVENTS);
+    raise_memlock(locked);
+    if (!r)
+        r = map_stats(wk, fds[1]);
+    if (!r)
+        r = drop_privileges(m->u.hello.uid);
+    if (r && fence >= 0)
+        close(fence);
+    if (!r)
+        r = fh_uring_open(&wk->u, fence, locked);
+    return r;
+}
+
+static void
+init_loop(struct fh_wk *wk, const struct fh_wk_msg *m)
+{
+    struct fh_plat *p = &wk->x.plat;
+    uint64_t spin = m->u.hello.poll_max_ns;
+
+    fh_worker_init(&wk->worker, p);
+    wk->worker.fault = fh_wk_tell_fault;
+    wk->worker.arg = wk;
+    if (m->u.hello.kill_after) {
+        wk->worker.log.hook = die;
+        wk->worker.log.hook_at = m->u.hello.kill_after;
+    }
+    if (!spin)
+        spin = FH_POLLER_MAX_NS_DEFAULT;
+    fh_poller_init(&wk->poller, m->u.hello.polling ? spin : 0,
+                   FH_POLLER_BUDGET_FULL, p->ops->now_ns(p));
+    fh_uring_watch(&wk->u, FH_WK_WATCH_EVENTS, fh_xenplat_evtchn_fd(&wk->x));
+    fh_uring_watch(&wk->u, FH_WK_WATCH_CTL, wk->ctl_fd);
+}
+
+/* ---- loop ---- */
+
+static void
+publish_stats(struct fh_wk *wk)
+{
+    const struct fh_xenplat_counts *c = &wk->x.counts;
+    struct fh_wk_stats *s = wk->stats;
+
+    fh_store_relaxed64(&s->turns, wk->worker.n_turns);
+    fh_store_relaxed64(&s->sleeps, wk->n_sleeps);
+    fh_store_relaxed64(&s->spins, wk->n_spins);
+    fh_store_relaxed64(&s->stores, wk->worker.log.n_stores);
+    /* A look at the run queue is two system calls (xenplat/cpu.c). */
+    fh_store_relaxed64(&s->syscalls, wk->u.n_enters + c->notifies +
+                                         c->ev_reads + c->unmasks + c->maps +
+                                         c->unmaps + c->copies +
+                                         2 * c->cpu_checks);
+}
+
+static void
+publish_cpu_time(struct fh_wk *wk, uint64_t now)
+{
+    struct timespec ts;
+
+    if (now - wk->cpu_read_ns < CPU_TIME_NS)
+        return;
+    wk->cpu_read_ns = now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    fh_store_relaxed64(&wk->stats->cpu_ns, (uint64_t)ts.tv_sec * 1000000000u +
+                                               (uint64_t)ts.tv_nsec);
+}
+
+/* One turn and what surrounds it.  Returns how much was done. */
+static uint32_t
+turn(struct fh_wk *wk)
+{
+    uint32_t n = fh_uring_reap(&wk->u);
+
+    if (wk->u.watch[FH_WK_WATCH_EVENTS].ready) {
+        wk->u.watch[FH_WK_WATCH_EVENTS].ready = false;
+        fh_xenplat_ev_ready(&wk->x);
+    }
+    n += fh_worker_turn(&wk->worker);
+    if (wk->u.watch[FH_WK_WATCH_CTL].ready) {
+        wk->u.watch[FH_WK_WATCH_CTL].ready = false;
+        fh_wk_take_message(wk);
+        n++;
+    }
+    fh_wk_finish_leaving(wk);
+    return n;
+}
+
+/* Looks for work for a while, as the poller allows; true: found some. */
+static bool
+spin(struct fh_wk *wk)
+{
+    struct fh_plat *p = &wk->x.plat;
+    const uint64_t since = wk->worker.back.now_ns;
+    uint64_t limit;
+
+    if (!fh_poller_ready(&wk->poller))
+        return false;
+    limit = fh_poller_plan(&wk->poller, since, fh_plat_cpu_wanted(p));
+    if (!limit)
+        return false;
+    (void)fh_worker_kick(&wk->worker);
+    while (wk->worker.back.now_ns - since < limit) {
+        fh_cpu_relax();
+        if (turn(wk)) {
+            fh_poller_found(&wk->poller, wk->worker.back.now_ns - since);
+            return true;
+        }
+        wk->n_spins++;
+    }
+    fh_poller_missed(&wk->poller, wk->worker.back.now_ns - since);
+    return false;
+}
+
+static int
+sleep_until_work(struct fh_wk *wk)
+{
+    struct fh_plat *p = &wk->x.plat;
+    const uint64_t now = wk->worker.back.now_ns;
+    const uint64_t due = fh_worker_due(&wk->worker);
+    int r;
+
+    wk->n_sleeps++;
+    publish_stats(wk);
+    publish_cpu_time(wk, now);
+    r = fh_uring_wait(&wk->u, due == UINT64_MAX ? UINT64_MAX
+                              : due > now       ? due - now
+                                                : 0);
+    fh_poller_slept(&wk->poller, p->ops->now_ns(p) - now);
+    return r;
+}
+
+static bool
+is_over(const struct fh_wk *wk)
+{
+    return wk->is_broken || (wk->is_ending && !wk->worker.n_queues);
+}
+
+static int
+loop(struct fh_wk *wk)
+{
+    int r = 0;
+
+    while (!r && !is_over(wk)) {
+        if (turn(wk) || spin(wk)) {
+            (void)fh_worker_kick(&wk->worker);
+            /* A loop that never sleeps still tells how it does. */
+            if (wk->worker.n_turns % 1024 == 0)
+                publish_stats(wk);
+            continue;
+        }
+        if (fh_worker_arm(&wk->worker))
+            r = sleep_until_work(wk);
+    }
+    return r;
+}
+
+/* ---- main ---- */
+
+static int
+serve(struct fh_wk *wk)
+{
+    struct fh_wk_msg m;
+    int fds[FH_WK_MAX_FDS];
+    int r = fh_wk_receive(wk->ctl_fd, &m, fds, true);
+
+    if (r <= 0)
+        return r;
+    if (m.type != FH_WK_HELLO) {
+        fh_wk_close_fds(fds);
+        return FH_EPROTO;
+    }
+    wk->number = m.u.hello.worker;
+    r = start(wk, &m, fds);
+    fh_wk_close_fds(fds);
+    fh_wk_answer(wk, FH_WK_READY, m.seq, r);
+    if (r)
+        return r;
+    init_loop(wk, &m);
+    return loop(wk);
+}
+
+int
+fh_worker_main(int ctl_fd)
+{
+    struct fh_wk *wk = calloc(1, sizeof(*wk));
+    int r;
+
+    if (!wk)
+        return 1;
+    signal(SIGPIPE, SIG_IGN);
+    wk->ctl_fd = ctl_fd;
+    r = serve(wk);
+    if (r)
+        fprintf(stderr, "freehold: worker %u: %s\n", wk->number, strerror(-r));
+    /* Disks and mappings end with the process. */
+    return r || wk->is_broken;
+}
