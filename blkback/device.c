@@ -193,7 +193,8 @@ read_online(struct fh_device *d)
         return r;
     /* Whoever wrote the directory by hand and left it out wants it kept. */
     d->online = r || len != 1 || buf[0] != '0';
-    if (d->p.owned && d->front_state == FH_XENBUS_UNKNOWN)
+    if (d->stopping ||
+        (d->p.owned && d->front_state == FH_XENBUS_UNKNOWN))
         d->online = false;
     return 0;
 }
@@ -443,7 +444,8 @@ fh_device_run(struct fh_device *d)
 {
     if (d->phase == FH_DEVICE_OVER || is_busy(d))
         return;
-    if (!d->dirty && now_ns(d) < d->retry_at_ns)
+    if (!d->dirty &&
+        (d->retry_at_ns == UINT64_MAX || now_ns(d) < d->retry_at_ns))
         return;
     d->dirty = false;
     d->retry_at_ns = UINT64_MAX;
@@ -522,6 +524,14 @@ fh_device_unplug(struct fh_device *d, bool force)
     d->force = force;
     d->dirty = true;
     return 0;
+}
+
+void
+fh_device_stop(struct fh_device *d, bool force)
+{
+    d->stopping = true;
+    d->force |= force;
+    d->dirty = true;
 }
 
 void

@@ -115,6 +115,7 @@ struct fh_device {
     bool has_script;     /* a hotplug script must report before we connect */
     bool front_seen_4;   /* since the ring was connected */
     bool renewed;        /* the frontend began anew: holds until the offer */
+    bool stopping;       /* fh_device_stop() was called */
     bool force;
     bool resized;
     bool has_queue;      /* queue holds the ring connected last, or tried */
@@ -196,6 +197,18 @@ fh_device_fault(struct fh_device *d, int rc);
  */
 FH_MUST_CHECK int
 fh_device_unplug(struct fh_device *d, bool force);
+
+/*
+ * fh_device_stop - end the device although the toolstack keeps it: the backend
+ * goes away
+ *
+ * The frontend is asked to close (Closing, Closed), then removed() is called;
+ * `online` stays what it is.
+ *
+ * @force: do not wait for the frontend
+ */
+void
+fh_device_stop(struct fh_device *d, bool force);
 
 /* Gives the disk another size; the frontend is told by a repeated Connected. */
 void

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The supervisor's life: run directory and its lock, the epoll loop, stopping.
+ *
+ * A turn of the loop: one event, then all of xenstore's events, then every
+ * device and worker that has something to do.  Devices are cheap to ask when
+ * nothing happened to them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <json-c/json.h>
+#include "blkback/supervisor_int.h"
+
+#define RUN_DIR "/run/freehold"
+
+enum { MS = 1000000 };
+
+uint64_t
+fh_sup_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void
+fh_sup_log(const struct fh_sup *s, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    if (s->p.verbose)
+        fprintf(stderr, "freehold: %s\n", line);
+}
+
+/* What ends the program is said in any case. */
+static int __attribute__((format(printf, 1, 2)))
+fatal(const char *fmt, ...)
+{
+    va_list ap;
+
+    fputs("freehold: ", stderr);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    return FH_EINVAL;
+}
+
+int
+fh_sup_source_add(struct fh_sup *s, struct fh_sup_source *src, int fd,
+                  uint32_t events,
+                  void (*ready)(struct fh_sup_source *src, uint32_t events),
+                  void *owner)
+{
+    struct epoll_event ev = { .events = events, .data.ptr = src };
+
+    src->ready = ready;
+    src->owner = owner;
+    src->fd = -1;
+    if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
+        return -errno;
+    src->fd = fd;
+    return 0;
+}
+
+void
+fh_sup_source_close(struct fh_sup *s, struct fh_sup_source *src)
+{
+    if (src->fd < 0)
+        return;
+    /* Before close(): others may hold the description. */
+    epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, src->fd, NULL);
+    close(src->fd);
+    src->fd = -1;
+}
+
+/* --- start --- */
+
+static int
+lock_run_dir(struct fh_sup *s)
+{
+    char path[FH_DEVICE_PATH_MAX + 8], pid[16] = "?";
+    ssize_t n;
+
+    snprintf(s->run_dir, sizeof(s->run_dir), "%s",
+             s->p.run_dir ? s->p.run_dir : RUN_DIR);
+    if (mkdir(s->run_dir, 0755) && errno != EEXIST)
+        return fatal("%s: %s", s->run_dir, strerror(errno));
+    snprintf(path, sizeof(path), "%s/lock", s->run_dir);
+    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (s->lock_fd < 0)
+        return fatal("%s: %s", path, strerror(errno));
+    if (flock(s->lock_fd, LOCK_EX | LOCK_NB)) {
+        n = read(s->lock_fd, pid, sizeof(pid) - 1);
+        pid[n > 0 ? strcspn(pid, "\n") : 1] = '\0';
+        close(s->lock_fd);
+        s->lock_fd = -1;
+        return fatal("%s belongs to a running supervisor (pid %s)", s->run_dir,
+                     pid);
+    }
+    snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+    if (ftruncate(s->lock_fd, 0) || write(s->lock_fd, pid, strlen(pid)) < 0)
+        return fatal("%s: %s", path, strerror(errno));
+    return 0;
+}
+
+static void
+signals_ready(struct fh_sup_source *src, uint32_t events)
+{
+    struct signalfd_siginfo si;
+
+    if (read(src->fd, &si, sizeof(si)) == sizeof(si))
+        fh_sup_stop(src->owner, 0);
+}
+
+/* Before libxenstore makes its thread: that must not take our signals. */
+static int
+start_signals(struct fh_sup *s)
+{
+    sigset_t set;
+    int fd, r;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    r = fh_sup_source_add(s, &s->signals, fd, EPOLLIN, signals_ready, s);
+    if (r)
+        close(fd);
+    return r;
+}
+
+static void
+xs_ready(struct fh_sup_source *src, uint32_t events)
+{
+    struct fh_sup *s = src->owner;
+
+    if (events & (EPOLLHUP | EPOLLERR))
+        s->lost = true;
+}
+
+static int
+start_xenstore(struct fh_sup *s)
+{
+    int r = fh_xenplat_open(&s->xen, FH_XENPLAT_XENSTORE);
+    int fd;
+
+    if (r)
+        return fatal("cannot open xenstore: %s (is the hypervisor running?)",
+                     strerror(-r));
+    r = fh_sup_xs_start(s);
+    if (r)
+        return fatal("xenstore does not let us work: %s", strerror(-r));
+    fd = fh_xenplat_xs_fd(&s->xen);
+    r = fh_sup_source_add(s, &s->xs, fd, EPOLLIN, xs_ready, s);
+    return r ? fatal("cannot watch xenstore: %s", strerror(-r)) : 0;
+}
+
+static int
+start(struct fh_sup *s)
+{
+    int r;
+
+    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (s->epoll_fd < 0)
+        return fatal("epoll: %s", strerror(errno));
+    r = start_signals(s);
+    if (r)
+        return fatal("signals: %s", strerror(-r));
+    r = lock_run_dir(s);
+    if (!r)
+        r = start_xenstore(s);
+    if (r)
+        return r;
+    r = fh_sup_ctl_start(s);
+    return r ? fatal("%s/control: %s", s->run_dir, strerror(-r)) : 0;
+}
+
+static void
+tell_ready(struct fh_sup *s)
+{
+    fh_sup_log(s, "domain %u serves; control socket %s/control",
+               (unsigned)s->domid, s->run_dir);
+    if (s->p.ready_fd < 0)
+        return;
+    if (write(s->p.ready_fd, "", 1) != 1)
+        fh_sup_log(s, "nobody waits for us to be ready");
+    close(s->p.ready_fd);
+    s->p.ready_fd = -1;
+}
+
+/* --- the loop --- */
+
+static void
+device_over(struct fh_sup_device *d)
+{
+    struct fh_sup *s = d->sup;
+    struct json_object *o;
+
+    if (d->owned)
+        fh_sup_remove_nodes(d);
+    if (d->detacher) {
+        o = json_object_new_object();
+        json_object_object_add(o, "ok", json_object_new_boolean(true));
+        fh_sup_ctl_reply(s, d->detacher, o);
+    }
+    fh_sup_log(s, "domain %u %s: removed", d->dev.p.domid, d->vdev);
+    fh_sup_device_free(d);
+}
+
+static void
+run_devices(struct fh_sup *s)
+{
+    struct fh_sup_device *d = s->devices;
+
+    while (d) {
+        struct fh_sup_device *next = d->next;
+
+        if (!d->refused)
+            fh_device_run(&d->dev);
+        if (d->over)
+            device_over(d);
+        d = next;
+    }
+}
+
+static uint64_t
+deadline(const struct fh_sup *s)
+{
+    uint64_t due = fh_sup_workers_deadline(s);
+
+    for (const struct fh_sup_device *d = s->devices; d; d = d->next) {
+        uint64_t at = d->refused ? UINT64_MAX : fh_device_deadline_ns(&d->dev);
+
+        if (at < due)
+            due = at;
+    }
+    if (s->stop && s->stop_ns < due)
+        due = s->stop_ns;
+    if (s->scan && !s->stop)
+        due = 0;
+    return due;
+}
+
+static int
+timeout_ms(const struct fh_sup *s)
+{
+    uint64_t due = deadline(s), now;
+
+    if (due == UINT64_MAX)
+        return -1;
+    now = fh_sup_now();
+    if (due <= now)
+        return 0;
+    due = (due - now + MS - 1) / MS;
+    return due > 60000 ? 60000 : (int)due;
+}
+
+static void
+wait_one(struct fh_sup *s)
+{
+    struct epoll_event ev;
+    struct fh_sup_source *src;
+
+    if (epoll_wait(s->epoll_fd, &ev, 1, timeout_ms(s)) != 1)
+        return;
+    src = ev.data.ptr;
+    src->ready(src, ev.events);
+}
+
+void
+fh_sup_stop(struct fh_sup *s, uint64_t client)
+{
+    if (client && !s->stopper)
+        s->stopper = client;
+    if (s->stop)
+        return;
+    fh_sup_log(s, "stopping");
+    s->stop = FH_SUP_STOP_ASKED;
+    s->stop_ns = fh_sup_now() + (uint64_t)FH_SUP_STOP_MS * MS;
+    for (struct fh_sup_device *d = s->devices; d; d = d->next)
+        if (d->refused)
+            d->over = true;
+        else
+            fh_device_stop(&d->dev, false);
+}
+
+static void
+stop_next_stage(struct fh_sup *s)
+{
+    const uint64_t now = fh_sup_now();
+
+    switch (s->stop) {
+    case FH_SUP_STOP_NO:
+    case FH_SUP_STOP_EXIT:
+        return;
+    case FH_SUP_STOP_ASKED:
+        s->stop = FH_SUP_STOP_FORCED;
+        s->stop_ns = now + (uint64_t)FH_SUP_STOP_FORCED_MS * MS;
+        for (struct fh_sup_device *d = s->devices; d; d = d->next)
+            fh_device_stop(&d->dev, true);
+        return;
+    case FH_SUP_STOP_FORCED:
+        fh_sup_log(s, "%u devices did not close in time", s->n_devices);
+        break;
+    }
+    s->stop = FH_SUP_STOP_EXIT;
+    s->stop_ns = now + (uint64_t)FH_SUP_STOP_EXIT_MS * MS;
+    fh_sup_workers_end(s);
+}
+
+/* False when all is over. */
+static bool
+run_stop(struct fh_sup *s)
+{
+    if (!s->stop)
+        return true;
+    if (s->stop != FH_SUP_STOP_EXIT && s->n_devices == 0) {
+        s->stop = FH_SUP_STOP_EXIT;
+        s->stop_ns = fh_sup_now() + (uint64_t)FH_SUP_STOP_EXIT_MS * MS;
+        fh_sup_workers_end(s);
+    }
+    if (s->stop == FH_SUP_STOP_EXIT)
+        return fh_sup_workers_alive(s) && fh_sup_now() < s->stop_ns;
+    if (fh_sup_now() >= s->stop_ns)
+        stop_next_stage(s);
+    return true;
+}
+
+static void
+loop(struct fh_sup *s)
+{
+    while (!s->lost) {
+        fh_sup_xs_drain(s);
+        fh_sup_xs_scan(s);
+        run_devices(s);
+        fh_sup_workers_run(s);
+        fh_sup_ctl_reap(s);
+        if (!run_stop(s))
+            return;
+        if (!s->lost)
+            wait_one(s);
+    }
+    fatal("xenstore is gone; ending");
+}
+
+/* --- end --- */
+
+static void
+answer_stopper(struct fh_sup *s)
+{
+    struct json_object *o = json_object_new_object();
+
+    json_object_object_add(o, "ok", json_object_new_boolean(true));
+    fh_sup_ctl_reply(s, s->stopper, o);
+}
+
+static void
+remove_lock(struct fh_sup *s)
+{
+    char path[FH_DEVICE_PATH_MAX + 8];
+
+    if (s->lock_fd < 0)
+        return;
+    snprintf(path, sizeof(path), "%s/lock", s->run_dir);
+    unlink(path);
+    close(s->lock_fd);
+    rmdir(s->run_dir); /* succeeds if nobody else uses it */
+}
+
+static void
+finish(struct fh_sup *s)
+{
+    fh_sup_workers_end(s);
+    fh_sup_workers_kill(s);
+    while (s->devices)
+        fh_sup_device_free(s->devices);
+    fh_sup_workers_free(s);
+    answer_stopper(s);
+    fh_sup_ctl_end(s);
+    /* The descriptor is libxenstore's to close. */
+    fh_xenplat_close(&s->xen);
+    fh_sup_source_close(s, &s->signals);
+    if (s->epoll_fd >= 0)
+        close(s->epoll_fd);
+    remove_lock(s);
+}
+
+int
+fh_supervisor_main(const struct fh_supervisor_params *p)
+{
+    struct fh_sup *s = calloc(1, sizeof(*s));
+    int status = 1;
+
+    if (!s) {
+        fatal("out of memory");
+        return 1;
+    }
+    s->p = *p;
+    s->epoll_fd = s->lock_fd = -1;
+    s->signals.fd = s->xs.fd = s->listener.fd = -1;
+    s->next_disk = 1;
+    s->started_ns = fh_sup_now();
+    if (!start(s)) {
+        tell_ready(s);
+        loop(s);
+        status = s->lost ? 1 : 0;
+    }
+    finish(s);
+    free(s);
+    return status;
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the supervisor's files share.  Inside of blkback/supervisor*.c only.
+ *
+ * Objects: one struct fh_sup; a fh_sup_device for each disk of a guest (the
+ * handshake, the image, the recovery file, the link to a worker); a
+ * fh_sup_worker for each worker number, which outlives its processes; a
+ * fh_sup_client for each connection to the control socket.
+ *
+ * Everything runs from one epoll loop.  It takes one event per turn, so no
+ * handler can meet an object that an earlier event of the same batch freed.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "blkback/device.h"
+#include "blkback/image.h"
+#include "blkback/proto.h"
+#include "blkback/recovery.h"
+#include "blkback/supervisor.h"
+#include "xenplat/xenplat.h"
+
+struct json_object;
+
+/* Bounds, with their reasons. */
+enum {
+    FH_SUP_MAX_DEVICES = 1024,
+    FH_SUP_MAX_PER_DOMAIN = 64, /* disks: libxl's xvd names end far below */
+    FH_SUP_MAX_WORKERS = 1024,
+    FH_SUP_MAX_CLIENTS = 64,
+    FH_SUP_LINE_MAX = 65536,    /* a request on the control socket */
+    FH_SUP_XS_EVENTS = 1024,    /* watch events taken in one turn */
+    FH_SUP_READY_MS = 10000,    /* from spawn to READY */
+    FH_SUP_FENCE_MS = 120000,   /* after that a worker is parked */
+    FH_SUP_EARLY_MS = 1000,     /* a worker that dies sooner died at once, */
+    FH_SUP_EARLY_MAX = 8,       /* and so often it may */
+    FH_SUP_BACKOFF_MS = 50,     /* doubles with each early death but one */
+    FH_SUP_STOP_MS = 3000,      /* guests may close by themselves, */
+    FH_SUP_STOP_FORCED_MS = 5000, /* then drain, */
+    FH_SUP_STOP_EXIT_MS = 2000,   /* then workers exit */
+};
+
+struct fh_sup;
+
+/* Something in the epoll set: first member or embedded. */
+struct fh_sup_source {
+    int fd; /* -1: not in the set */
+    void (*ready)(struct fh_sup_source *s, uint32_t events);
+    void *owner;
+};
+
+enum fh_sup_worker_state {
+    FH_SUP_NONE,     /* no process */
+    FH_SUP_STARTING, /* until READY */
+    FH_SUP_READY,
+    FH_SUP_ENDING,   /* asked to exit */
+    FH_SUP_FENCED,   /* dead; the kernel finishes its old I/O */
+    FH_SUP_WAITING,  /* dead and gone; the next is started at @due_ns */
+    FH_SUP_PARKED,   /* given up: @reason */
+};
+
+struct fh_sup_worker {
+    struct fh_sup *sup;
+    struct fh_sup_worker *next;
+    uint32_t number;
+    int domid; /* serves this guest only; -1: anybody */
+    enum fh_sup_worker_state state;
+    pid_t pid;
+    struct fh_sup_source pidfd;
+    struct fh_sup_source sock;
+    struct fh_sup_source fence; /* read end; EOF: nothing of the last process's
+                                   I/O is left */
+    struct fh_wk_stats *stats;  /* of the present process, mapped; or NULL */
+    uint32_t seq;
+    uint32_t n_devices;         /* that are assigned to it */
+    uint64_t due_ns;            /* the present state's deadline */
+    uint64_t born_ns;
+    uint64_t died_ns;           /* 0: nobody waits for the successor */
+    uint32_t incarnations;
+    uint32_t restarts;          /* successors that resumed */
+    uint32_t early_deaths;      /* in a row */
+    uint64_t longest_pause_ns;
+    uint64_t longest_fence_ns;
+    char reason[FH_DEVICE_TEXT_MAX];
+};
+
+/* What of a device its worker has. */
+enum fh_sup_link {
+    FH_SUP_LINK_DOWN,
+    FH_SUP_LINK_DISK,  /* disk open, no queue */
+    FH_SUP_LINK_QUEUE, /* serving */
+};
+
+struct fh_sup_device {
+    struct fh_device dev;
+    struct fh_sup *sup;
+    struct fh_sup_device *next;
+    uint32_t number; /* of the disk, never reused */
+    bool owned;      /* attached through the control socket */
+    bool refused;    /* its image could not be opened: @refusal, no disk */
+    bool over;       /* removed: to be freed */
+    char refusal[FH_IMAGE_TEXT_MAX];
+    char name[64];
+    char vdev[16];
+    char front_path[64];
+    struct fh_image image;
+    uint32_t latency_ns;
+    int rec_fd;      /* recovery file */
+    struct fh_sup_worker *worker;
+    enum fh_sup_link link;
+    bool want;       /* the queue is to be up */
+    bool resume;     /* a dead worker had the queue */
+    uint32_t seq;    /* of the request that is out; 0: none */
+    uint32_t seq_type;
+    struct fh_device_queue queue;
+    uint32_t restarts;
+    uint64_t longest_pause_ns;
+    struct fh_wk_queue_stats base; /* sums of dead workers */
+    uint64_t detacher; /* client that waits for the end; 0: nobody */
+};
+
+struct fh_sup_client {
+    struct fh_sup_source src;
+    struct fh_sup *sup;
+    struct fh_sup_client *next;
+    uint64_t id;
+    bool closing; /* when everything is sent */
+    bool dead;
+    size_t n_in;
+    char *out;
+    size_t out_len, out_done;
+    char in[FH_SUP_LINE_MAX];
+};
+
+enum fh_sup_stop {
+    FH_SUP_STOP_NO,
+    FH_SUP_STOP_ASKED,  /* frontends may close by themselves */
+    FH_SUP_STOP_FORCED, /* rings are drained without them */
+    FH_SUP_STOP_EXIT,   /* no device is left: workers exit */
+};
+
+struct fh_sup {
+    struct fh_supervisor_params p;
+    struct fh_xenplat xen;
+    uint16_t domid;
+    char run_dir[FH_DEVICE_PATH_MAX];
+    char base[64]; /* /local/domain/N/backend/vbd */
+    int epoll_fd;
+    int lock_fd;
+    struct fh_sup_source signals;
+    struct fh_sup_source xs;
+    struct fh_sup_source listener;
+    struct fh_sup_device *devices;
+    struct fh_sup_worker *workers;
+    struct fh_sup_client *clients;
+    uint32_t n_devices;
+    uint32_t next_disk;
+    uint64_t next_client;
+    bool scan;      /* the backend directory changed */
+    bool scan_front; /* a domain went: look at every frontend */
+    bool lost;      /* xenstore is gone */
+    enum fh_sup_stop stop;
+    uint64_t stop_ns; /* this stage's deadline */
+    uint64_t stopper; /* client that waits for it */
+    uint64_t started_ns;
+};
+
+/* supervisor.c */
+uint64_t
+fh_sup_now(void);
+void __attribute__((format(printf, 2, 3)))
+fh_sup_log(const struct fh_sup *s, const char *fmt, ...);
+/* Adds @src to the loop, or returns a negative error. */
+FH_MUST_CHECK int
+fh_sup_source_add(struct fh_sup *s, struct fh_sup_source *src, int fd,
+                  uint32_t events,
+                  void (*ready)(struct fh_sup_source *src, uint32_t events),
+                  void *owner);
+/* Takes it out and closes the descriptor; tolerates one that is not in. */
+void
+fh_sup_source_close(struct fh_sup *s, struct fh_sup_source *src);
+void
+fh_sup_stop(struct fh_sup *s, uint64_t client);
+
+/* supervisor_worker.c: processes. */
+
+/* A worker for a device of @domid, not necessarily running; NULL: at the
+ * limit. */
+struct fh_sup_worker *
+fh_sup_worker_for(struct fh_sup *s, uint16_t domid);
+/* Starts it unless it runs or waits. */
+void
+fh_sup_worker_start(struct fh_sup_worker *w);
+/* The device leaves it; a worker of one guest ends with its last device. */
+void
+fh_sup_worker_release(struct fh_sup_worker *w);
+/* Sends @m with @n_fds descriptors; a worker that does not take it is killed
+ * (its death is handled by the loop). */
+void
+fh_sup_worker_send(struct fh_sup_worker *w, const struct fh_wk_msg *m,
+                   const int *fds, unsigned n_fds);
+void
+fh_sup_worker_kill(struct fh_sup_worker *w, const char *why);
+/* Deadlines: when the next one is, and acting on those that passed. */
+uint64_t
+fh_sup_workers_deadline(const struct fh_sup *s);
+void
+fh_sup_workers_run(struct fh_sup *s);
+/* Asks all to exit; how many processes are left; kills these. */
+void
+fh_sup_workers_end(struct fh_sup *s);
+uint32_t
+fh_sup_workers_alive(const struct fh_sup *s);
+void
+fh_sup_workers_kill(struct fh_sup *s);
+void
+fh_sup_workers_free(struct fh_sup *s);
+const char *
+fh_sup_worker_state_name(enum fh_sup_worker_state st);
+
+/* supervisor_link.c: a device and its worker. */
+extern const struct fh_device_ops fh_sup_device_ops;
+/* Sends the next message that leads to what the device wants. */
+void
+fh_sup_link_advance(struct fh_sup_device *d);
+void
+fh_sup_link_answer(struct fh_sup_worker *w, const struct fh_wk_msg *m);
+void
+fh_sup_link_fault(struct fh_sup_worker *w, const struct fh_wk_msg *m);
+/* The worker's process is dead: nothing is open there any more. */
+void
+fh_sup_link_died(struct fh_sup_worker *w);
+/* ... and its last I/O over, or it is parked: who wanted the end has it. */
+void
+fh_sup_link_settled(struct fh_sup_worker *w);
+/* True when a device of @w needs a process. */
+bool
+fh_sup_link_needed(const struct fh_sup_worker *w);
+void
+fh_sup_link_ready(struct fh_sup_worker *w);
+/* The queue's counters over all workers that it had. */
+void
+fh_sup_link_stats(const struct fh_sup_device *d, struct fh_wk_queue_stats *st);
+
+/* supervisor_xs.c: devices in xenstore. */
+struct fh_sup_device *
+fh_sup_find(struct fh_sup *s, uint32_t domid, uint32_t devid);
+FH_MUST_CHECK int
+fh_sup_xs_start(struct fh_sup *s);
+void
+fh_sup_xs_drain(struct fh_sup *s);
+void
+fh_sup_xs_scan(struct fh_sup *s);
+
+struct fh_sup_attach {
+    uint32_t domid;
+    uint32_t devid;
+    char vdev[16];
+    const char *target;
+    const char *name; /* or NULL */
+    bool read_only;
+    bool shared;
+    enum fh_device_grants grants;
+    uint32_t max_order;
+    uint32_t latency_ns;
+};
+
+/* As a toolstack: both directories, then the device.  @why: FH_IMAGE_TEXT_MAX
+ * bytes. */
+FH_MUST_CHECK int
+fh_sup_attach(struct fh_sup *s, const struct fh_sup_attach *a,
+              struct fh_sup_device **out, char *why);
+/* Removes the nodes of a device that is ours. */
+void
+fh_sup_remove_nodes(struct fh_sup_device *d);
+void
+fh_sup_device_free(struct fh_sup_device *d);
+/* "xvda" and numbers. */
+FH_MUST_CHECK int
+fh_sup_vdev_parse(const char *text, uint32_t *devid);
+void
+fh_sup_vdev_name(uint32_t devid, char *text, size_t size);
+/* The first number that nobody has in @domid. */
+FH_MUST_CHECK int
+fh_sup_vdev_free(struct fh_sup *s, uint32_t domid, uint32_t *devid);
+
+/* supervisor_ctl.c: the control socket. */
+FH_MUST_CHECK int
+fh_sup_ctl_start(struct fh_sup *s);
+void
+fh_sup_ctl_end(struct fh_sup *s);
+/* Answers client @id, if it is still there; takes @reply. */
+void
+fh_sup_ctl_reply(struct fh_sup *s, uint64_t id, struct json_object *reply);
+void
+fh_sup_ctl_reap(struct fh_sup *s);
+struct json_object *
+fh_sup_ctl_error(const char *text);
+
+/* supervisor_list.c */
+struct json_object *
+fh_sup_list_device(const struct fh_sup_device *d);
+struct json_object *
+fh_sup_list(const struct fh_sup *s, bool status);

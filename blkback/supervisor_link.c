@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A device and its worker.  The device says what it wants (@want), the worker
+ * has what it has (@link); fh_sup_link_advance() sends the one message that
+ * leads from here to there, and every answer calls it again:
+ *
+ *      DISK_OPEN        QUEUE_CONNECT
+ * DOWN ---------> DISK --------------> QUEUE
+ *      <---------      <--------------
+ *      DISK_CLOSE       QUEUE_DISCONNECT
+ *
+ * A death puts every link DOWN; who wants its queue goes the same way again
+ * with its successor, but resumes.  xenstore does not notice.
+ *
+ * Invariants: at most one request per device is out; `resume` is set from the
+ * moment that a worker was told to connect until one said that the queue is
+ * disconnected, or the device's last worker is dead and fenced.
+ */
+#include <string.h>
+#include <unistd.h>
+#include "base/shared.h"
+#include "blkback/supervisor_int.h"
+
+static void
+request(struct fh_sup_device *d, struct fh_wk_msg *m, enum fh_wk_type type,
+        const int *fds, unsigned n_fds)
+{
+    m->type = type;
+    m->seq = ++d->worker->seq;
+    m->disk = d->number;
+    m->queue = 0;
+    d->seq = m->seq;
+    d->seq_type = type;
+    fh_sup_worker_send(d->worker, m, fds, n_fds);
+}
+
+static void
+finish(struct fh_sup_device *d)
+{
+    struct fh_sup_worker *w = d->worker;
+
+    d->worker = NULL;
+    d->resume = false;
+    if (w)
+        fh_sup_worker_release(w);
+    fh_device_disconnected(&d->dev, 0);
+}
+
+/* The worker could not do it: the handshake hears of it, once. */
+static void
+failed(struct fh_sup_device *d, int rc)
+{
+    if (d->dev.phase == FH_DEVICE_CONNECTING) {
+        d->want = false;
+        d->resume = false;
+        fh_device_connected(&d->dev, rc);
+    } else {
+        fh_device_fault(&d->dev, rc);
+    }
+}
+
+static void
+open_disk(struct fh_sup_device *d)
+{
+    const bool null = d->image.store == FH_WK_STORE_NULL;
+    int store = null ? -1 : fh_image_worker_fd(&d->image);
+    const int fds[] = { null ? d->rec_fd : store, d->rec_fd };
+    struct fh_wk_msg m = { 0 };
+
+    if (!null && store < 0) {
+        failed(d, store);
+        return;
+    }
+    m.u.disk.store = d->image.store;
+    m.u.disk.read_only = d->image.read_only;
+    m.u.disk.n_sectors = d->image.n_sectors;
+    m.u.disk.direct = d->image.direct;
+    m.u.disk.alignment = d->image.alignment;
+    m.u.disk.latency_ns = d->latency_ns;
+    m.u.disk.replay = d->resume;
+    request(d, &m, FH_WK_DISK_OPEN, fds, null ? 1 : 2);
+    if (!null)
+        close(store);
+}
+
+static void
+connect_queue(struct fh_sup_device *d)
+{
+    struct fh_wk_msg m = { 0 };
+
+    m.u.queue_connect.domid = d->queue.domid;
+    m.u.queue_connect.abi = d->queue.abi;
+    m.u.queue_connect.order = d->queue.order;
+    m.u.queue_connect.port = d->queue.port;
+    m.u.queue_connect.grants = d->queue.grants;
+    m.u.queue_connect.max_indirect = d->queue.max_indirect;
+    m.u.queue_connect.resume = d->resume;
+    memcpy(m.u.queue_connect.ring_refs, d->queue.ring_refs,
+           sizeof(m.u.queue_connect.ring_refs));
+    request(d, &m, FH_WK_QUEUE_CONNECT, NULL, 0);
+}
+
+static void
+go_up(struct fh_sup_device *d)
+{
+    switch (d->link) {
+    case FH_SUP_LINK_DOWN:
+        open_disk(d);
+        return;
+    case FH_SUP_LINK_DISK:
+        connect_queue(d);
+        return;
+    case FH_SUP_LINK_QUEUE:
+        return;
+    }
+}
+
+static void
+go_down(struct fh_sup_device *d)
+{
+    struct fh_wk_msg m = { 0 };
+
+    switch (d->link) {
+    case FH_SUP_LINK_QUEUE:
+        request(d, &m, FH_WK_QUEUE_DISCONNECT, NULL, 0);
+        return;
+    case FH_SUP_LINK_DISK:
+        request(d, &m, FH_WK_DISK_CLOSE, NULL, 0);
+        return;
+    case FH_SUP_LINK_DOWN:
+        finish(d);
+        return;
+    }
+}
+
+void
+fh_sup_link_advance(struct fh_sup_device *d)
+{
+    if (!d->worker || d->seq || d->worker->state != FH_SUP_READY)
+        return;
+    if (d->want)
+        go_up(d);
+    else
+        go_down(d);
+}
+
+static bool
+all_up(const struct fh_sup_worker *w)
+{
+    for (const struct fh_sup_device *d = w->sup->devices; d; d = d->next)
+        if (d->worker == w && d->want && d->link != FH_SUP_LINK_QUEUE)
+            return false;
+    return true;
+}
+
+/* A queue is served again after a death: how long was the pause? */
+static void
+note_resumed(struct fh_sup_device *d)
+{
+    struct fh_sup_worker *w = d->worker;
+    uint64_t pause = fh_sup_now() - w->died_ns;
+
+    if (!w->died_ns)
+        return;
+    d->restarts++;
+    if (pause > d->longest_pause_ns)
+        d->longest_pause_ns = pause;
+    if (pause > w->longest_pause_ns)
+        w->longest_pause_ns = pause;
+    if (!all_up(w))
+        return;
+    w->restarts++;
+    w->died_ns = 0;
+    fh_sup_log(w->sup, "worker %u: resumed after %.1f ms", w->number,
+               (double)pause / 1e6);
+}
+
+static void
+queue_up(struct fh_sup_device *d)
+{
+    d->link = FH_SUP_LINK_QUEUE;
+    if (d->resume)
+        note_resumed(d);
+    d->resume = true;
+    if (d->dev.phase == FH_DEVICE_CONNECTING)
+        fh_device_connected(&d->dev, 0);
+}
+
+static void
+answered(struct fh_sup_device *d, uint32_t type, int rc)
+{
+    switch ((enum fh_wk_type)type) {
+    case FH_WK_DISK_OPEN:
+        if (rc)
+            failed(d, rc);
+        else
+            d->link = FH_SUP_LINK_DISK;
+        break;
+    case FH_WK_QUEUE_CONNECT:
+        if (rc)
+            failed(d, rc);
+        else
+            queue_up(d);
+        break;
+    case FH_WK_QUEUE_DISCONNECT:
+        fh_sup_link_stats(d, &d->base);
+        d->link = FH_SUP_LINK_DISK;
+        d->resume = false;
+        break;
+    case FH_WK_DISK_CLOSE:
+        d->link = FH_SUP_LINK_DOWN;
+        break;
+    case FH_WK_HELLO:
+    case FH_WK_READY:
+    case FH_WK_DONE:
+    case FH_WK_QUEUE_FAULT:
+        return;
+    }
+    /* After a failure the handshake decides first. */
+    if (!rc || !d->want)
+        fh_sup_link_advance(d);
+}
+
+void
+fh_sup_link_answer(struct fh_sup_worker *w, const struct fh_wk_msg *m)
+{
+    struct fh_sup_device *d = w->sup->devices;
+    uint32_t type;
+
+    while (d && (d->worker != w || !d->seq || d->seq != m->seq))
+        d = d->next;
+    if (!d) {
+        fh_sup_worker_kill(w, "it answered what nobody asked");
+        return;
+    }
+    type = d->seq_type;
+    d->seq = 0;
+    answered(d, type, m->rc);
+}
+
+void
+fh_sup_link_fault(struct fh_sup_worker *w, const struct fh_wk_msg *m)
+{
+    for (struct fh_sup_device *d = w->sup->devices; d; d = d->next)
+        if (d->worker == w && d->number == m->disk) {
+            fh_device_fault(&d->dev, m->rc ? m->rc : FH_WK_E_BROKEN);
+            return;
+        }
+}
+
+void
+fh_sup_link_died(struct fh_sup_worker *w)
+{
+    for (struct fh_sup_device *d = w->sup->devices; d; d = d->next) {
+        if (d->worker != w)
+            continue;
+        if (d->seq && d->seq_type == FH_WK_QUEUE_CONNECT)
+            d->resume = true;
+        if (d->link == FH_SUP_LINK_QUEUE)
+            fh_sup_link_stats(d, &d->base);
+        d->seq = 0;
+        d->link = FH_SUP_LINK_DOWN;
+    }
+}
+
+void
+fh_sup_link_settled(struct fh_sup_worker *w)
+{
+    const bool parked = w->state == FH_SUP_PARKED;
+
+    for (struct fh_sup_device *d = w->sup->devices; d; d = d->next) {
+        if (d->worker != w)
+            continue;
+        if (parked && d->dev.phase == FH_DEVICE_CONNECTING)
+            failed(d, FH_EIO);
+        if (!d->want)
+            finish(d);
+    }
+}
+
+bool
+fh_sup_link_needed(const struct fh_sup_worker *w)
+{
+    for (const struct fh_sup_device *d = w->sup->devices; d; d = d->next)
+        if (d->worker == w && d->want)
+            return true;
+    return false;
+}
+
+void
+fh_sup_link_ready(struct fh_sup_worker *w)
+{
+    for (struct fh_sup_device *d = w->sup->devices; d; d = d->next)
+        if (d->worker == w)
+            fh_sup_link_advance(d);
+}
+
+static void
+add_stats(struct fh_wk_queue_stats *to, const struct fh_wk_queue_stats *from)
+{
+    to->requests += fh_load_relaxed64(&from->requests);
+    to->reads += fh_load_relaxed64(&from->reads);
+    to->writes += fh_load_relaxed64(&from->writes);
+    to->flushes += fh_load_relaxed64(&from->flushes);
+    to->read_sectors += fh_load_relaxed64(&from->read_sectors);
+    to->write_sectors += fh_load_relaxed64(&from->write_sectors);
+    to->errors += fh_load_relaxed64(&from->errors);
+    to->notsupp += fh_load_relaxed64(&from->notsupp);
+    to->notifies += fh_load_relaxed64(&from->notifies);
+    to->wakeups += fh_load_relaxed64(&from->wakeups);
+    to->copied_pieces += fh_load_relaxed64(&from->copied_pieces);
+    to->pgrant_pages = fh_load_relaxed64(&from->pgrant_pages);
+}
+
+void
+fh_sup_link_stats(const struct fh_sup_device *d, struct fh_wk_queue_stats *st)
+{
+    const struct fh_wk_stats *page = d->worker ? d->worker->stats : NULL;
+
+    if (st != &d->base)
+        *st = d->base;
+    if (!page || d->link != FH_SUP_LINK_QUEUE)
+        return;
+    for (unsigned i = 0; i < FH_WK_STATS_QUEUES; i++)
+        if (fh_load_relaxed32(&page->queue[i].disk) == d->number) {
+            add_stats(st, &page->queue[i]);
+            return;
+        }
+}
+
+static struct fh_sup_device *
+device_of(struct fh_device *dev)
+{
+    return dev->p.user;
+}
+
+static int
+op_connect(struct fh_device *dev, const struct fh_device_queue *q)
+{
+    struct fh_sup_device *d = device_of(dev);
+
+    if (!d->worker)
+        d->worker = fh_sup_worker_for(d->sup, q->domid);
+    if (!d->worker)
+        return FH_ENOSPC;
+    d->queue = *q;
+    d->want = true;
+    d->resume = false;
+    if (d->worker->state == FH_SUP_PARKED) { /* a new ring, a new chance */
+        d->worker->state = FH_SUP_NONE;
+        d->worker->early_deaths = 0;
+    }
+    fh_sup_worker_start(d->worker);
+    fh_sup_link_advance(d);
+    return 0;
+}
+
+static int
+op_disconnect(struct fh_device *dev)
+{
+    struct fh_sup_device *d = device_of(dev);
+
+    d->want = false;
+    if (!d->worker) {
+        finish(d);
+        return 0;
+    }
+    switch (d->worker->state) {
+    case FH_SUP_NONE:
+    case FH_SUP_WAITING:
+    case FH_SUP_PARKED:
+        finish(d); /* no process, and its I/O is over */
+        return 0;
+    case FH_SUP_STARTING:
+    case FH_SUP_READY:
+    case FH_SUP_ENDING:
+    case FH_SUP_FENCED:
+        break;
+    }
+    fh_sup_link_advance(d);
+    return 0;
+}
+
+static void
+op_removed(struct fh_device *dev)
+{
+    device_of(dev)->over = true;
+}
+
+static void
+op_log(struct fh_device *dev, const char *text)
+{
+    struct fh_sup_device *d = device_of(dev);
+
+    fh_sup_log(d->sup, "domain %u %s: %s", d->dev.p.domid, d->vdev, text);
+}
+
+const struct fh_device_ops fh_sup_device_ops = {
+    .connect = op_connect,
+    .disconnect = op_disconnect,
+    .removed = op_removed,
+    .log = op_log,
+};
