@@ -55,6 +55,7 @@ enum fh_hv_kind {
 
 enum fh_hv_op {
     FH_HV_HELLO = 1,
+    FH_HV_CLOSE,          /* gives up all that the handle holds, and waits */
     /* grant tables, mapper's side */
     FH_HV_GNT_MAP = 10,   /* gnttab_map_grant_ref[] -> fh_hv_map_place[] */
     FH_HV_GNT_UNMAP,      /* gnttab_unmap_grant_ref[] */

@@ -94,25 +94,31 @@ conn_end(struct fh_hv_conn *conn)
     SLIST_INSERT_HEAD(&conn->hv->dead, &conn->src, dead_link);
 }
 
+/* Gives up a slice of what the connection holds.  True: there is more. */
 static bool
-conn_close_slice(struct fh_hv_conn *conn)
+conn_release(struct fh_hv_conn *conn)
 {
     switch (conn->kind) {
     case FH_HV_KIND_GNTTAB:
-        if (fh_hv_gnt_close(conn, FH_HV_SLICE))
-            return true;
-        break;
+        return fh_hv_gnt_close(conn, FH_HV_SLICE);
     case FH_HV_KIND_GNTSHR:
-        if (fh_hv_shr_close(conn, FH_HV_SLICE))
-            return true;
-        break;
+        return fh_hv_shr_close(conn, FH_HV_SLICE);
     case FH_HV_KIND_EVTCHN:
-        if (fh_hv_ev_close(conn, FH_HV_SLICE))
-            return true;
-        break;
+        return fh_hv_ev_close(conn, FH_HV_SLICE);
     case FH_HV_KIND_NONE:
         break;
     }
+    return false;
+}
+
+static bool
+conn_close_slice(struct fh_hv_conn *conn)
+{
+    if (conn->is_ended)
+        return false;
+    if (conn_release(conn))
+        return true;
+    conn->is_ended = true;
     conn_end(conn);
     return false;
 }
@@ -207,6 +213,8 @@ call_run(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
 
     if (op == FH_HV_HELLO)
         return call_hello(conn, reply);
+    if (op == FH_HV_CLOSE)
+        return conn_release(conn) ? FH_HV_MORE : 0;
     if (op >= FH_HV_OPS || !calls[op].call)
         return FH_ENOSYS;
     if (calls[op].kind != conn->kind)
@@ -314,8 +322,12 @@ conn_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
             fh_hv_conn_close(conn);
         return;
     }
-    if (!call_receive(conn))
+    if (!call_receive(conn)) {
+        /* At once: a successor's call may be the next event of this turn. */
+        if (conn->is_closing)
+            conn_close_slice(conn);
         return;
+    }
     conn->done = 0;
     if (conn->req.op < FH_HV_OPS) {
         hv->counts.calls[conn->req.op]++;

@@ -325,20 +325,27 @@ port_reply(struct fh_hv_domain *dom, uint32_t port, struct fh_hv_reply *reply)
     fh_hv_reply_fd(reply, p->chan->file->fd, false);
 }
 
+/* Our own eventfd: never full, never blocking. */
+static void
+bell_ring(const struct fh_hv_end *end)
+{
+    const uint64_t one = 1;
+
+    if (write(end->kick, &one, sizeof(one)) < 0)
+        return; /* cannot be */
+}
+
 int
 fh_hv_ev_send(struct fh_hv_domain *dom, uint32_t port)
 {
     const struct fh_hv_port *p = &dom->ports[port];
-    const uint64_t one = 1;
 
     if (port >= FH_HV_PORTS_MAX || !p->chan)
         return FH_EINVAL;
     const struct fh_hv_end *peer = &p->chan->end[1 - p->end];
 
-    /* Our own eventfd: never full, never blocking. */
-    if (fh_evslot_send(&p->chan->file->slots[peer->slot]) &&
-        write(peer->kick, &one, sizeof(one)) < 0)
-        return -errno;
+    if (fh_evslot_send(&p->chan->file->slots[peer->slot]))
+        bell_ring(peer);
     return 0;
 }
 
@@ -496,6 +503,7 @@ fh_hv_ev_bind(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
         return r;
     port_open(conn, port, chan, end);
     fh_evslot_init(&chan->file->slots[chan->end[end].slot], true);
+    bell_ring(&chan->end[end]);
     port_reply(conn->dom, port, reply);
     return 0;
 }

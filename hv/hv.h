@@ -280,7 +280,7 @@ struct fh_hv_conn {
     struct fh_hv_work work;
     enum fh_hv_kind kind;
     pid_t pid;
-    bool is_busy, is_closing;
+    bool is_busy, is_closing, is_ended;
 
     int area_fd;
     uint8_t *area;

@@ -14,6 +14,7 @@
 
 static const char *const op_names[FH_HV_OPS] = {
     [FH_HV_HELLO] = "hello",
+    [FH_HV_CLOSE] = "close",
     [FH_HV_GNT_MAP] = "gnt_map",
     [FH_HV_GNT_UNMAP] = "gnt_unmap",
     [FH_HV_GNT_COPY] = "gnt_copy",
