@@ -88,10 +88,18 @@ init(struct fh_xs *xs)
 struct fh_xs *
 fh_xs_new(const struct fh_xs_limits *limits, const struct fh_xs_ops *ops)
 {
+    return fh_xs_new_failing(limits, ops, 0);
+}
+
+struct fh_xs *
+fh_xs_new_failing(const struct fh_xs_limits *limits,
+                  const struct fh_xs_ops *ops, uint64_t fail_alloc_in)
+{
     struct fh_xs *xs = calloc(1, sizeof(*xs));
 
     if (!xs)
         return NULL;
+    xs->fail_alloc_in = fail_alloc_in;
     TAILQ_INIT(&xs->run_queue);
     xs->limits = limits ? *limits : fh_xs_limits_default();
     if (init(xs)) {

@@ -460,6 +460,10 @@ struct fh_xs {
     char scratch[4096];      /* of an answer that is built */
 };
 
+/* fh_xs_new() with fail_alloc_in set from the start: for tests. */
+struct fh_xs *
+fh_xs_new_failing(const struct fh_xs_limits *limits,
+                  const struct fh_xs_ops *ops, uint64_t fail_alloc_in);
 /* The special name, or -1. */
 int
 fh_xs_special_find(const char *name);

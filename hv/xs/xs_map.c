@@ -86,10 +86,14 @@ fh_xs_hash(const struct fh_xs *xs, uint64_t parent, const char *name, size_t n)
 int
 fh_xs_map_init(struct fh_xs *xs, struct fh_xs_map *map)
 {
-    *map = (struct fh_xs_map){ .n_buckets = N_BUCKETS_MIN };
-    map->buckets =
-        fh_xs_mem_new(xs, N_BUCKETS_MIN * sizeof(map->buckets[0]));
-    return map->buckets ? 0 : FH_ENOMEM;
+    struct fh_xs_link **buckets =
+        fh_xs_mem_new(xs, N_BUCKETS_MIN * sizeof(buckets[0]));
+
+    if (!buckets)
+        return FH_ENOMEM;
+    *map = (struct fh_xs_map){ .buckets = buckets,
+                               .n_buckets = N_BUCKETS_MIN };
+    return 0;
 }
 
 void

@@ -417,6 +417,20 @@ allocation__may_fail_at_every_step(void **state)
     }
 }
 
+static void
+allocation__may_fail_at_every_step_of_birth(void **state)
+{
+    struct fh_xs *xs = NULL;
+
+    for (uint64_t k = 1; !xs; k++) {
+        xs = fh_xs_new_failing(NULL, NULL, k);
+        EXPECT(k < 100);
+    }
+    check_books(xs);
+    fh_xs_free(xs);
+    fh_xs_free(NULL);
+}
+
 /* A failed operation changes nothing: data, names and charges are as before. */
 static void
 allocation__that_fails_leaves_no_trace(void **state)
@@ -482,6 +496,7 @@ main(void)
                                   print_last_seed),
         cmocka_unit_test(input__noise_ends_the_connection_only),
         cmocka_unit_test(allocation__may_fail_at_every_step),
+        cmocka_unit_test(allocation__may_fail_at_every_step_of_birth),
         cmocka_unit_test(allocation__that_fails_leaves_no_trace),
         cmocka_unit_test(allocation__of_an_answer_ends_the_connection),
         cmocka_unit_test(allocation__of_an_event_only_delays_it),

@@ -65,7 +65,7 @@ watches__128_per_domain(void **state)
 {
     struct world w = world_new(NULL);
     struct fh_xs_conn *more;
-    char token[8];
+    char token[16];
 
     for (int i = 0; i < 128; i++) {
         (void)snprintf(token, sizeof(token), "%d", i);

@@ -207,6 +207,58 @@ release__leaves_no_rights_for_the_next_domain(void **state)
     world_free(&w);
 }
 
+/* What cannot be removed with its owner becomes domain 0's. */
+static void
+release__of_the_owner_of_the_root(void **state)
+{
+    struct world w = world_new(NULL);
+    char perms[64];
+    size_t n;
+
+    EXPECT_EQ(chmod1(w.dom[0], "/", "b1", "r2"), 0);
+    EXPECT_EQ(chmod1(w.dom[0], "@releaseDomain", "r1", NULL), 0);
+    EXPECT_EQ(put(w.dom[1], 0, "/mine", "x"), 0);
+    EXPECT_EQ(fh_xs_domain_release(w.xs, 1), 0);
+    EXPECT_EQ(fh_xs_get_perms(w.dom[0], 0, "/", perms, sizeof(perms), &n), 0);
+    EXPECT(n == 6 && memcmp(perms, "n0\0r2\0", 6) == 0, "%s", perms);
+    EXPECT_NO_NODE(w.dom[0], 0, "/mine", FH_ENOENT);
+    EXPECT_NODE(w.dom[0], 0, "/local/domain/2/name", "d");
+    world_free(&w);
+}
+
+static void
+calls__with_nonsense_are_refused(void **state)
+{
+    struct world w = world_new(NULL);
+    static char big[70000];
+    const char *perms[] = { big, "n0" };
+    struct fh_xs_stats stats;
+    uint32_t tx;
+    size_t n;
+
+    EXPECT_EQ(fh_xs_write(w.dom[0], 0, "/t", big, sizeof(big)), FH_EINVAL);
+    EXPECT_EQ(fh_xs_domain_populate(w.xs, 0x7ff0, "x"), FH_EINVAL);
+    EXPECT_EQ(fh_xs_domain_remove(w.xs, 0x7ff0), FH_EINVAL);
+    memset(big, '/', sizeof(big) - 1);
+    EXPECT_EQ(put(w.dom[0], 0, big, ""), FH_EINVAL);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[0], 0, "/tool", perms, 2), FH_EINVAL);
+    EXPECT_EQ(fh_xs_watch(w.dom[0], "/t", big), FH_EINVAL);
+    EXPECT_EQ(fh_xs_conn_domid(w.dom[2]), 2);
+    EXPECT(fh_xs_conn_priv(w.dom[2]) == NULL);
+    EXPECT_EQ(fh_xs_domain_release(w.xs, 3), 0);
+    EXPECT_EQ(put(w.dom[3], 0, "data", ""), FH_ENOTCONN);
+    EXPECT_EQ(fh_xs_rm(w.dom[3], 0, "data"), FH_ENOTCONN);
+    EXPECT_EQ(fh_xs_watch(w.dom[3], "data", ""), FH_ENOTCONN);
+    EXPECT_EQ(fh_xs_unwatch(w.dom[3], "data", ""), FH_ENOTCONN);
+    EXPECT_EQ(fh_xs_transaction_start(w.dom[3], &tx), FH_ENOTCONN);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[3], 0, "data", perms + 1, 1),
+              FH_ENOTCONN);
+    EXPECT_EQ(fh_xs_read(w.dom[3], 0, "data", big, 8, &n), FH_ENOTCONN);
+    fh_xs_stats(w.xs, 3, &stats);
+    EXPECT_EQ(stats.n_nodes, 0);
+    world_free(&w);
+}
+
 /* 200 lives of a domain: nothing is left behind. */
 static void
 domain__life_leaks_nothing(void **state)
@@ -274,6 +326,8 @@ main(void)
         cmocka_unit_test(rights__of_the_parent_hide_absence_only),
         cmocka_unit_test(relative__paths_are_the_domains_own),
         cmocka_unit_test(release__leaves_no_rights_for_the_next_domain),
+        cmocka_unit_test(release__of_the_owner_of_the_root),
+        cmocka_unit_test(calls__with_nonsense_are_refused),
         cmocka_unit_test(domain__life_leaks_nothing),
         cmocka_unit_test(new__has_what_xenstored_has),
     };

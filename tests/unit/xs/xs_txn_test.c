@@ -282,6 +282,31 @@ txn__survives_a_tree_that_changes_under_its_removal(void **state)
     world_free(&w);
 }
 
+/* A removal that runs into a quota half-way: the rest cannot be committed. */
+static void
+txn__left_half_done_never_commits(void **state)
+{
+    struct fh_xs_limits limits = fh_xs_limits_default();
+    struct world w;
+    uint32_t tx;
+    char path[32];
+
+    limits.n_txn_nodes = 10;
+    w = world_new(&limits);
+    for (int i = 0; i < 20; i++) {
+        (void)snprintf(path, sizeof(path), "data/a/%d", i);
+        EXPECT_EQ(put(w.dom[1], 0, path, "x"), 0);
+    }
+    tx = begin(w.dom[1]);
+    EXPECT_EQ(fh_xs_rm(w.dom[1], tx, "data/a"), FH_ENOSPC);
+    EXPECT_EQ(put(w.dom[1], tx, "data/a", "y"), 0);
+    EXPECT_EQ(fh_xs_transaction_end(w.dom[1], tx, true), FH_ENOSPC);
+    EXPECT_NODE(w.dom[1], 0, "data/a/19", "x");
+    EXPECT_NODE(w.dom[1], 0, "data/a", "");
+    EXPECT_EQ(fh_xs_rm(w.dom[1], 0, "data/a"), 0);
+    world_free(&w);
+}
+
 static void
 txn__keeps_rights_and_owners(void **state)
 {
@@ -384,6 +409,7 @@ main(void)
         cmocka_unit_test(txn__that_conflicts_fires_nothing),
         cmocka_unit_test(txn__removes_and_makes_again),
         cmocka_unit_test(txn__survives_a_tree_that_changes_under_its_removal),
+        cmocka_unit_test(txn__left_half_done_never_commits),
         cmocka_unit_test(txn__keeps_rights_and_owners),
         cmocka_unit_test(txn__belongs_to_its_connection),
         cmocka_unit_test(txn__keeps_an_invariant_under_contention),

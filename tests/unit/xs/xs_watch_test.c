@@ -332,7 +332,7 @@ watch__cost_does_not_grow_with_other_watches(void **state)
     struct world w = world_new(NULL);
     struct fh_xs_conn *a = w.dom[0];
     char path[64];
-    char token[8];
+    char token[16];
 
     for (int d = 0; d < 64; d++) {
         for (int i = 0; i < 30; i++) {

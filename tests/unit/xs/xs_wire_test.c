@@ -376,7 +376,7 @@ directory_part__gives_what_directory_cannot(void **state)
     strcpy(old_gen, gen);
     EXPECT_EQ(n, 900 * 10);
     for (int i = 0; i < 900; i++, at += 10) {
-        char name[16];
+        char name[24];
 
         (void)snprintf(name, sizeof(name), "name-%04d", i);
         EXPECT(strcmp(got + at, name) == 0, "%s is not %s", got + at, name);
