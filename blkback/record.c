@@ -119,15 +119,22 @@ collect(const struct fh_rec *r, uint16_t *todo, uint32_t *n_todo)
     return 0;
 }
 
-/* Entries that a dead worker had begun to fill must not look taken later. */
+/*
+ * Leaves two kinds of entries only: outstanding ones without an answer, and
+ * free ones with an old one.  Else an entry that the dead worker had begun to
+ * fill would look taken later, and an answer that it did not commit would look
+ * committed once rsp_prod has passed its index.
+ */
 static void
-scrub_untaken(struct fh_rec *r)
+tidy(struct fh_rec *r)
 {
     for (uint32_t i = 0; i < r->n_slots; i++) {
-        const struct fh_rec_entry *e = &r->q->entry[i];
+        struct fh_rec_entry *e = &r->q->entry[i];
 
         if (!entry_taken(r, e) || entry_answered(r, e))
             fh_rec_answer(r, i, r->rsp_prod - 1);
+        else if (e->answer)
+            fh_rec_store64(r->log, &e->answer, 0);
     }
 }
 
@@ -147,7 +154,7 @@ fh_rec_resume(struct fh_rec *r, struct fh_rec_log *log, struct fh_rec_queue *q,
     err = collect(r, todo, n_todo);
     if (err)
         return err;
-    scrub_untaken(r);
+    tidy(r);
     fh_rec_store32(log, &q->incarnation, q->incarnation + 1);
     return 0;
 }

@@ -29,6 +29,8 @@
  *      stay free have their answer renewed now and then, or the window would
  *      pass over them.  (A request may stay outstanding while any number of
  *      later ones come and go, so req_idx may be far below req_cons.)
+ *      A successor first withdraws answers of outstanding entries, which were
+ *      put but not committed, and renews those of free ones.
  *  R5  Outstanding entries are replayed in the order of req_idx, behind the
  *      I/O fence; requests that overlap a write in flight are held back while
  *      it is, so replay never puts an older write over a newer answered one.

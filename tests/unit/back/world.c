@@ -24,6 +24,32 @@ w_now(struct fh_plat *p)
     return world_of(p)->now_ns += 1000;
 }
 
+static void
+note_mapping(struct world *w, void *addr, uint32_t n)
+{
+    uint32_t i = 0;
+
+    while (i < W_MAX_MAPPINGS && w->mapping[i].addr)
+        i++;
+    EXPECT(i < W_MAX_MAPPINGS);
+    w->mapping[i].addr = addr;
+    w->mapping[i].n = n;
+    w->n_maps += n;
+}
+
+static void
+drop_mapping(struct world *w, void *addr, uint32_t n)
+{
+    uint32_t i = 0;
+
+    while (i < W_MAX_MAPPINGS && w->mapping[i].addr != addr)
+        i++;
+    EXPECT(i < W_MAX_MAPPINGS && w->mapping[i].n == n, "unmaps what it mapped");
+    EXPECT_EQ(munmap(addr, n * 4096), 0);
+    w->mapping[i].addr = NULL;
+    w->n_maps -= n;
+}
+
 static int
 w_gnt_map(struct fh_plat *p, uint16_t domid, const uint32_t *refs, uint32_t n,
           int prot, void **addr)
@@ -45,7 +71,7 @@ w_gnt_map(struct fh_plat *p, uint16_t domid, const uint32_t *refs, uint32_t n,
                     write ? PROT_READ | PROT_WRITE : PROT_READ,
                     MAP_SHARED | MAP_FIXED, w->memfd,
                     (off_t)refs[i] * 4096) != MAP_FAILED);
-    w->n_maps += n;
+    note_mapping(w, at, n);
     *addr = at;
     return 0;
 }
@@ -53,8 +79,7 @@ w_gnt_map(struct fh_plat *p, uint16_t domid, const uint32_t *refs, uint32_t n,
 static int
 w_gnt_unmap(struct fh_plat *p, void *addr, uint32_t n)
 {
-    EXPECT_EQ(munmap(addr, n * 4096), 0);
-    world_of(p)->n_maps -= n;
+    drop_mapping(world_of(p), addr, n);
     return 0;
 }
 
@@ -322,13 +347,12 @@ w_connect(struct world *w, bool resume)
     EXPECT_EQ(fh_disk_init(&w->disk, &dp), 0);
     EXPECT_EQ(fh_worker_add_disk(&w->worker, &w->disk), 0);
     w->params.resume = resume;
+    free(w->queue_mem);
     w->queue_mem = calloc(1, fh_queue_bytes(&w->params));
     r = fh_queue_connect(&w->queue, w->queue_mem, &w->worker.back, &w->disk,
                          &w->params);
     w->connected = !r;
-    if (r)
-        free(w->queue_mem);
-    else
+    if (!r)
         EXPECT_EQ(fh_worker_add_queue(&w->worker, &w->queue), 0);
     return r;
 }
@@ -344,12 +368,14 @@ forget(struct world *w)
 void
 w_kill(struct world *w)
 {
-    /* Mappings and ports of a process die with it. */
-    w->queue.rec.q = NULL;
-    for (uint32_t i = 0; i < w->queue.ring.n_slots; i++)
-        w->queue.rqs[i].in_order = false;
-    (void)fh_queue_disconnect(&w->queue);
+    for (uint32_t i = 0; i < W_MAX_MAPPINGS; i++)
+        if (w->mapping[i].addr)
+            drop_mapping(w, w->mapping[i].addr, w->mapping[i].n);
+    for (uint32_t i = 0; i < w->mock.n; i++)
+        if (w_random(w, 2))
+            mock_transfer(&w->mock, w->mock.io[i]);
     w->mock.n = 0;
+    w->n_bound = 0;
     forget(w);
 }
 
@@ -361,8 +387,8 @@ w_free(struct world *w)
         w_run(w);
         EXPECT(fh_queue_idle(&w->queue));
         EXPECT_EQ(fh_queue_disconnect(&w->queue), 0);
-        forget(w);
     }
+    forget(w);
     EXPECT_EQ(w->n_maps, 0, "pages left mapped");
     EXPECT_EQ(w->n_bound, 0);
     EXPECT_EQ(w->disk.pool.n_used, 0);

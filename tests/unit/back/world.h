@@ -27,6 +27,7 @@ enum {
     W_MAX_IDS = 4096,
     W_MOCK_IOS = 1024,
     W_POOL_BYTES = FH_POOL_MIN_BYTES,
+    W_MAX_MAPPINGS = 4096,
 };
 
 enum w_grant { W_NOT_GRANTED, W_READ_ONLY, W_READ_WRITE };
@@ -57,6 +58,10 @@ struct world {
     uint8_t *pages; /* the frontend's view */
     uint8_t granted[W_PAGES];
     uint32_t n_maps;     /* live, in pages */
+    struct {
+        void *addr;
+        uint32_t n;
+    } mapping[W_MAX_MAPPINGS]; /* live ones; addr NULL: free */
     uint32_t n_map_calls;
     uint32_t n_copy_calls;
     bool copy_fails;     /* the whole call */
@@ -104,7 +109,8 @@ w_free(struct world *w);
 /* Connects (again): the worker side only; the frontend's half stays. */
 int
 w_connect(struct world *w, bool resume);
-/* The worker side is gone without a word, as if killed. */
+/* The worker side is gone without a word, as if killed, and its I/O is over:
+ * of the mock's, an arbitrary part has happened. */
 void
 w_kill(struct world *w);
 
