@@ -71,11 +71,11 @@ static bool
 is_preempted_often(struct fh_xenplat *x, uint64_t now_ns)
 {
     struct rusage ru;
-    uint64_t grown;
+    int64_t grown; /* negative: asked by another thread than last time */
 
     if (getrusage(RUSAGE_THREAD, &ru))
         return false;
-    grown = (uint64_t)ru.ru_nivcsw - x->cpu.n_switches;
+    grown = (int64_t)((uint64_t)ru.ru_nivcsw - x->cpu.n_switches);
     if (now_ns - x->cpu.switch_ns >= CPU_WINDOW_NS) {
         /* A window that was left open over a long sleep says nothing. */
         if (now_ns - x->cpu.switch_ns >= 2 * CPU_WINDOW_NS)
