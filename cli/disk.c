@@ -97,6 +97,15 @@ get_number(struct json_object *o, const char *key)
                                                  : 0;
 }
 
+/* The answer to attach describes the device. */
+static struct json_object *
+device_of(struct json_object *reply)
+{
+    struct json_object *v;
+
+    return json_object_object_get_ex(reply, "device", &v) ? v : reply;
+}
+
 static int
 parse_domid(const struct fh_opt_cmd *c, const char *text, uint64_t *domid)
 {
@@ -228,7 +237,7 @@ cmd_attach(int argc, char **argv)
         r = fh_place_print_json(reply);
     else
         printf("domain %" PRIu64 ": %s is %s, %s\n", domid,
-               get_string(reply, "vdev"), argv[1],
+               get_string(device_of(reply), "vdev"), argv[1],
                d.write ? "writable" : "read-only");
     json_object_put(reply);
     return r;
@@ -342,16 +351,17 @@ print_workers(struct json_object *reply)
 {
     struct json_object *a = get_array(reply, "workers");
 
-    printf("\n%6s  %8s %8s %9s %12s\n", "WORKER", "PID", "QUEUES", "RESTARTS",
-           "SYSCALLS");
+    printf("\n%6s  %8s %-9s %8s %9s %12s %12s\n", "WORKER", "PID", "STATE",
+           "DISKS", "RESTARTS", "SYSCALLS", "LONGEST MS");
     for (size_t i = 0; a && i < json_object_array_length(a); i++) {
         struct json_object *w = json_object_array_get_idx(a, i);
 
-        printf("%6" PRId64 "  %8" PRId64 " %8" PRId64 " %9" PRId64
-               " %12" PRId64 "\n",
-               get_number(w, "worker"), get_number(w, "pid"),
-               get_number(w, "queues"), get_number(w, "restarts"),
-               get_number(w, "syscalls"));
+        printf("%6" PRId64 "  %8" PRId64 " %-9s %8" PRId64 " %9" PRId64
+               " %12" PRId64 " %12" PRId64 "\n",
+               get_number(w, "number"), get_number(w, "pid"),
+               get_string(w, "state"), get_number(w, "devices"),
+               get_number(w, "restarts"), get_number(w, "syscalls"),
+               get_number(w, "longest_pause_ms"));
     }
 }
 

@@ -390,7 +390,7 @@ int
 fh_env_attach(struct fh_env *env, const struct fh_env_disk *d, uint32_t *vdev)
 {
     struct json_object *request = request_for("attach", d->domid);
-    struct json_object *reply, *number;
+    struct json_object *reply, *device, *number;
     int r;
 
     add_string(request, "target", d->target);
@@ -399,13 +399,16 @@ fh_env_attach(struct fh_env *env, const struct fh_env_disk *d, uint32_t *vdev)
     add_string(request, "grants", d->grants);
     if (d->order >= 0)
         add_number(request, "order", d->order);
+    if (d->shared)
+        json_object_object_add(request, "shared", json_object_new_boolean(1));
     if (d->latency_ns)
         add_number(request, "latency_ns", d->latency_ns);
     r = fh_env_ctl(env, request, &reply);
     json_object_put(request);
     if (r)
         return r;
-    if (vdev && json_object_object_get_ex(reply, "devid", &number))
+    if (vdev && json_object_object_get_ex(reply, "device", &device) &&
+        json_object_object_get_ex(device, "devid", &number))
         *vdev = (uint32_t)json_object_get_int64(number);
     json_object_put(reply);
     return 0;
@@ -425,6 +428,42 @@ fh_env_detach(struct fh_env *env, uint32_t domid, uint32_t vdev)
     json_object_put(request);
     if (!r)
         json_object_put(reply);
+    return r;
+}
+
+static int64_t
+number_of(struct json_object *o, const char *key)
+{
+    struct json_object *v;
+
+    return json_object_object_get_ex(o, key, &v) ? json_object_get_int64(v)
+                                                 : -1;
+}
+
+int
+fh_env_worker_pid(struct fh_env *env, uint32_t domid, uint32_t vdev,
+                  pid_t *pid)
+{
+    struct json_object *request = request_for("list", domid);
+    struct json_object *reply, *devices;
+    int r = fh_env_ctl(env, request, &reply);
+
+    json_object_put(request);
+    if (r)
+        return r;
+    r = FH_ENOENT;
+    if (!json_object_object_get_ex(reply, "devices", &devices))
+        devices = NULL;
+    for (size_t i = 0; devices && i < json_object_array_length(devices); i++) {
+        struct json_object *d = json_object_array_get_idx(devices, i);
+
+        if (number_of(d, "domid") != domid || number_of(d, "devid") != vdev ||
+            number_of(d, "worker_pid") <= 0)
+            continue;
+        *pid = (pid_t)number_of(d, "worker_pid");
+        r = 0;
+    }
+    json_object_put(reply);
     return r;
 }
 

@@ -45,6 +45,11 @@ enum {
                                 108 bytes */
 };
 
+/* Set by a world for the commands that it runs: a world within a world has its
+ * directories within the outer one's, and goes with it. */
+#define FH_ENV_PARENT "FREEHOLD_PARENT_DIR"
+#define FH_ENV_WORK_PARENT "FREEHOLD_PARENT_WORK_DIR"
+
 struct fh_env {
     const char *name;             /* of the command, for messages */
     char dir[FH_ENV_PATH];        /* run directory: sockets, staged files */
@@ -72,6 +77,7 @@ struct fh_env_disk {
     const char *grants; /* "auto", "copy", "map"; NULL: auto */
     int order;          /* of the ring; -1: the backend's default */
     bool writable;
+    bool shared;         /* other writers and readers of the image allowed */
     uint32_t latency_ns; /* null store */
 };
 

@@ -61,10 +61,11 @@ make_dirs(struct fh_env *env)
 {
     char name[32];
     const char *const run_parents[] = {
-        geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run", "/tmp", "/dev/shm",
+        getenv(FH_ENV_PARENT), geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run", "/tmp", "/dev/shm",
         "/var/tmp",
     };
-    const char *const work_parents[] = { getenv("TMPDIR"), "/var/tmp",
+    const char *const work_parents[] = { getenv(FH_ENV_WORK_PARENT),
+                                         getenv("TMPDIR"), "/var/tmp",
                                          "/tmp" };
 
     /* The others may pass through the run directory to their own sockets. */

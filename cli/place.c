@@ -19,6 +19,10 @@
 #define FH_PRIVATE_LIBDIR "/usr/local/lib/freehold"
 #endif
 
+#ifndef FH_PLUGIN_DIR
+#define FH_PLUGIN_DIR "/usr/local/lib/nbdkit/plugins"
+#endif
+
 static void
 default_run_dir(char out[FH_PLACE_PATH])
 {
@@ -76,18 +80,27 @@ fh_place_hv_dir(char out[FH_PLACE_PATH], const char *run_dir)
     snprintf(out, FH_PLACE_PATH, "%.240s/hv", run_dir);
 }
 
+/* The directory two levels above the executable: a build directory, if it is
+ * one. */
+static void
+build_dir(char out[FH_PLACE_PATH])
+{
+    ssize_t n = readlink("/proc/self/exe", out, FH_PLACE_PATH - 1);
+    char *slash;
+
+    out[n > 0 ? n : 0] = 0;
+    for (int up = 0; up < 2; up++)
+        if ((slash = strrchr(out, '/')))
+            *slash = 0;
+}
+
 int
 fh_place_libs(char out[FH_PLACE_PATH], const char *who)
 {
-    char exe[FH_PLACE_PATH], probe[FH_PLACE_PATH + 32];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-    char *slash;
+    char build[FH_PLACE_PATH], probe[FH_PLACE_PATH + 32];
 
-    exe[n > 0 ? n : 0] = 0;
-    for (int up = 0; up < 2; up++)
-        if ((slash = strrchr(exe, '/')))
-            *slash = 0;
-    snprintf(out, FH_PLACE_PATH, "%.240s/xenlibs", exe);
+    build_dir(build);
+    snprintf(out, FH_PLACE_PATH, "%.240s/xenlibs", build);
     snprintf(probe, sizeof(probe), "%s/libxengnttab.so.1", out);
     if (!access(probe, R_OK))
         return 0;
@@ -98,6 +111,26 @@ fh_place_libs(char out[FH_PLACE_PATH], const char *who)
     fh_opt_fail(who, "the local hypervisor's libraries are neither beside "
                      "this executable nor in %s",
                 FH_PRIVATE_LIBDIR);
+    return FH_ENOENT;
+}
+
+int
+fh_place_plugin(char out[FH_PLACE_PATH], const char *who)
+{
+    char build[FH_PLACE_PATH];
+
+    build_dir(build);
+    snprintf(out, FH_PLACE_PATH, "%.200s/plugins/nbdkit/%s", build,
+             "nbdkit-xenblk-plugin.so");
+    if (!access(out, R_OK))
+        return 0;
+    snprintf(out, FH_PLACE_PATH, "%s/%s", FH_PLUGIN_DIR,
+             "nbdkit-xenblk-plugin.so");
+    if (!access(out, R_OK))
+        return 0;
+    fh_opt_fail(who, "nbdkit-xenblk-plugin.so is neither beside this "
+                     "executable nor in %s",
+                FH_PLUGIN_DIR);
     return FH_ENOENT;
 }
 

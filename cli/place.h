@@ -31,6 +31,10 @@ fh_place_hv_dir(char out[FH_PLACE_PATH], const char *run_dir);
 int
 fh_place_libs(char out[FH_PLACE_PATH], const char *who);
 
+/* The nbdkit plugin, likewise. */
+int
+fh_place_plugin(char out[FH_PLACE_PATH], const char *who);
+
 /* Prints @o on stdout as indented JSON and a newline; returns 0, or 1 when
  * stdout does not take it. */
 int

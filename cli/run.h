@@ -76,7 +76,12 @@ struct run {
     struct run_stats *stats;   /* RUN_GUESTS pages */
     int stats_fd;
     pid_t nbdkit, nbdcopy;
+    double load_seconds;
+    double copy_began;
     double copy_seconds;       /* 0: not finished */
+    bool copy_failed;
+    bool tty;                  /* the table is drawn over itself */
+    bool drawn;
     bool failed;               /* some claim did not hold */
     struct json_object *bench; /* three results, or NULL */
     struct json_object *checks; /* claim: bool */
