@@ -24,8 +24,8 @@ struct fh_supervisor_params {
     uint32_t max_indirect; /* segments; 0: 256 */
     bool polling;
     uint32_t poll_max_ns;  /* 0: the worker's default */
-    uint32_t memlock_pages; /* registered buffers per worker at most; 0: the
-                               worker's default */
+    uint32_t memlock_pages; /* registered buffers per worker at most; 0: 64
+                               MiB; UINT32_MAX: none */
     bool verbose;
     int ready_fd;          /* a byte is written when devices can be attached,
                               then it is closed; -1: none */

@@ -31,6 +31,7 @@ enum {
     FH_SUP_MAX_CLIENTS = 64,
     FH_SUP_LINE_MAX = 65536,    /* a request on the control socket */
     FH_SUP_XS_EVENTS = 1024,    /* watch events taken in one turn */
+    FH_SUP_MEMLOCK_PAGES = 16384, /* 64 MiB of registered buffers: four disks */
     FH_SUP_READY_MS = 10000,    /* from spawn to READY */
     FH_SUP_FENCE_MS = 120000,   /* after that a worker is parked */
     FH_SUP_EARLY_MS = 1000,     /* a worker that dies sooner died at once, */

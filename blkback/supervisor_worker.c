@@ -90,6 +90,14 @@ make_stats(struct fh_sup_worker *w, int *fd)
     return 0;
 }
 
+static uint32_t
+memlock_pages(const struct fh_supervisor_params *p)
+{
+    if (p->memlock_pages == UINT32_MAX)
+        return 0;
+    return p->memlock_pages ? p->memlock_pages : FH_SUP_MEMLOCK_PAGES;
+}
+
 static void
 send_hello(struct fh_sup_worker *w, int fence_fd, int stats_fd)
 {
@@ -104,7 +112,7 @@ send_hello(struct fh_sup_worker *w, int fence_fd, int stats_fd)
     m.u.hello.uid = root && p->uid_base ? p->uid_base + w->number : 0;
     m.u.hello.kill_after = w->incarnations == 1 ? p->kill_after : 0;
     m.u.hello.no_fence = p->no_fence;
-    m.u.hello.memlock_pages = p->memlock_pages;
+    m.u.hello.memlock_pages = memlock_pages(p);
     fh_sup_worker_send(w, &m, fds, 2);
 }
 
