@@ -23,6 +23,7 @@ enum {
     MADE_MIB = 64,        /* size of the image that is made */
     TOOL_TIMEOUT_MS = 60000,
     SCRIPT_BYTES = 4096,
+    LOG_LINES = 10,       /* of a failed tool's output that are shown */
     OWN_MAX = 64 << 20,   /* bytes that the writer writes */
 };
 
@@ -70,7 +71,7 @@ run_tool(struct run *r, const char *const *argv, bool quiet)
         fh_opt_fail("run", "%s takes too long", argv[0]);
     if (status && !quiet && !lseek(log, 0, SEEK_SET) &&
         (f = fdopen(dup(log), "r"))) {
-        while (fgets(line, sizeof(line), f))
+        for (int n = 0; n < LOG_LINES && fgets(line, sizeof(line), f); n++)
             fprintf(stderr, "  %s", line);
         fclose(f);
     }

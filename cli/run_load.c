@@ -85,10 +85,9 @@ make_guests(struct run *r)
             fh_env_attach(r->env, &disk, &r->guest[i].vdev))
             return FH_EXIT_FAILURE;
     }
-    r->guest[RUN_COPIER].does = "nbdkit, read out by nbdcopy";
-    r->guest[1].does = r->guest[2].does = "reads and compares";
-    r->guest[RUN_WRITER].does = r->own[0] ? "writes its own image"
-                                          : "rewrites what is there";
+    r->guest[RUN_COPIER].does = "nbdkit, nbdcopy";
+    r->guest[1].does = r->guest[2].does = "reads, compares";
+    r->guest[RUN_WRITER].does = r->own[0] ? "writes its image" : "rewrites";
     return 0;
 }
 
@@ -253,7 +252,7 @@ look_at_copy(struct run *r)
     r->copy_failed = status != 0;
     r->copy_seconds = now_s() - r->copy_began;
     fh_store_relaxed64(&s->bytes, r->image_bytes);
-    r->guest[RUN_COPIER].does = "nbdkit: read out by nbdcopy";
+    r->guest[RUN_COPIER].does = "nbdcopy: finished";
 }
 
 int

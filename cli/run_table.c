@@ -46,42 +46,30 @@ run_claim(struct run *r, bool holds, const char *fmt, ...)
     run_say("%s %s", holds ? "[ ok ]" : "[FAIL]", text);
 }
 
-/* What there is to say about a guest beside the numbers. */
-static const char *
-note(const struct run *r, int i, double seconds, char *buf, size_t size)
-{
-    const struct run_guest *g = &r->guest[i];
-
-    if (g->kills)
-        snprintf(buf, size, "%s; its worker was killed%s", g->does,
-                 g->kills > 1 ? " again" : "");
-    else
-        snprintf(buf, size, "%s", g->does);
-    return buf;
-}
-
 static void
 draw_row(const struct run *r, int i, double seconds)
 {
     const struct run_stats *s = &r->stats[i];
     const uint64_t requests = fh_load_relaxed64(&s->requests);
-    const double mib = (double)fh_load_relaxed64(&s->bytes) / (1 << 20);
-    char buf[96];
 
+    fprintf(stderr, "  %5d  %-17s", i + 1, r->guest[i].does);
     if (i == RUN_COPIER)
-        fprintf(stderr, "  %5d  %10s %9s %9.0f %10s %6s %9s  %s\n", i + 1, "",
-                "", mib, "", "", "", note(r, i, seconds, buf, sizeof(buf)));
+        fprintf(stderr, " %8s %7s", "", "");
     else
-        fprintf(stderr,
-                "  %5d  %10" PRIu64 " %9.0f %9.0f %10" PRIu64 " %6" PRIu64
-                " %9.1f  %s\n",
-                i + 1, requests, seconds > 0 ? (double)requests / seconds : 0,
-                mib, fh_load_relaxed64(&s->mismatches),
+        fprintf(stderr, " %8" PRIu64 " %7.0f", requests,
+                seconds > 0 ? (double)requests / seconds : 0);
+    fprintf(stderr, " %6" PRIu64, fh_load_relaxed64(&s->bytes) >> 20);
+    if (i == RUN_COPIER)
+        fprintf(stderr, " %5s %6s %8s", "", "", "");
+    else
+        fprintf(stderr, " %5" PRIu64 " %6" PRIu64 " %8.1f",
+                fh_load_relaxed64(&s->mismatches),
                 fh_load_relaxed64(&s->errors),
-                (double)fh_load_relaxed64(&s->pause_ns) / 1e6,
-                note(r, i, seconds, buf, sizeof(buf)));
+                (double)fh_load_relaxed64(&s->pause_ns) / 1e6);
+    fprintf(stderr, " %6u\n", r->guest[i].kills);
 }
 
+/* No line is wider than 79 columns: a wrapped one would spoil the redraw. */
 void
 run_table_draw(struct run *r, double seconds, bool last)
 {
@@ -89,8 +77,9 @@ run_table_draw(struct run *r, double seconds, bool last)
         return;
     if (r->tty && r->drawn)
         fprintf(stderr, "\033[%dA\033[J", TABLE_LINES);
-    fprintf(stderr, "\n  %5s  %10s %9s %9s %10s %6s %9s\n", "guest",
-            "requests", "IOPS", "MiB", "mismatches", "errors", "pause ms");
+    fprintf(stderr, "\n  %5s  %-17s %8s %7s %6s %5s %6s %8s %6s\n", "guest",
+            "", "requests", "IOPS", "MiB", "wrong", "errors", "pause ms",
+            "killed");
     for (int i = 0; i < RUN_GUESTS; i++)
         draw_row(r, i, seconds);
     r->drawn = true;
