@@ -155,7 +155,7 @@ start_nbdkit(struct run *r, char *socket, size_t size)
         return FH_EXIT_FAILURE;
     socket_path(r, dir, socket, size);
     free(dir);
-    snprintf(vdev, sizeof(vdev), "vdev=%u", g->vdev);
+    snprintf(vdev, sizeof(vdev), "device=%u", g->vdev);
     bad = stage_plugin(r, plugin);
     if (!bad)
         bad = fh_env_spawn(r->env, &p, &g->pid);
