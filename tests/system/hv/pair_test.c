@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Two processes in two domains, written against the system's headers only:
+ * pages are shared, mapped and copied, events go both ways, and what a death
+ * leaves behind is nothing.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <xenevtchn.h>
+#include <xengnttab.h>
+
+#include "world.h"
+
+enum { PAGES = 5 };
+
+struct offer {
+    uint32_t domid;
+    uint32_t refs[PAGES];   /* writable */
+    uint32_t ro[PAGES];     /* read-only */
+    uint32_t port;
+};
+
+static struct world world;
+static struct fh_hvctl_domain front, back;
+
+/* Shares pages, offers an event channel, answers one event, waits. */
+static void
+granter(const struct fh_hvctl_domain *dom, int in, int out, void *arg)
+{
+    xengntshr_handle *shr = xengntshr_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    struct offer offer = { .domid = dom->domid };
+    char byte;
+
+    CHECK(shr && ev);
+    uint8_t *rw = xengntshr_share_pages(shr, back.domid, PAGES, offer.refs, 1);
+    uint8_t *ro = xengntshr_share_pages(shr, back.domid, PAGES, offer.ro, 0);
+
+    CHECK(rw && ro);
+    for (int i = 0; i < PAGES * 4096; i++)
+        CHECK(rw[i] == 0 && ro[i] == 0);
+    for (int i = 0; i < PAGES; i++)
+        rw[i * 4096] = ro[i * 4096] = (uint8_t)(i + 1);
+    int port = xenevtchn_bind_unbound_port(ev, back.domid);
+
+    CHECK(port > 0);
+    offer.port = (uint32_t)port;
+    tell(out, &offer, sizeof(offer));
+    /* The other side maps, writes and rings. */
+    CHECK(xenevtchn_pending(ev) == port);
+    CHECK(rw[0] == 0x55);
+    CHECK(xenevtchn_unmask(ev, offer.port) == 0);
+    CHECK(xenevtchn_notify(ev, offer.port) == 0);
+    if (read(in, &byte, 1) == 1) /* "unshare": else die as you are */
+        CHECK(xengntshr_unshare(shr, rw, PAGES) == 0 &&
+              xengntshr_unshare(shr, ro, PAGES) == 0 &&
+              xenevtchn_close(ev) == 0 && xengntshr_close(shr) == 0);
+    tell(out, "x", 1);
+    while (read(in, &byte, 1) == 1)
+        continue;
+}
+
+static void
+offer_get(struct process *p, struct offer *offer)
+{
+    process_start(p, &front, granter, NULL);
+    hear(p->from, offer, sizeof(*offer));
+}
+
+static void
+ring_once(xenevtchn_handle *ev, const struct offer *offer)
+{
+    struct pollfd pfd = { .fd = xenevtchn_fd(ev), .events = POLLIN };
+    int port =
+        xenevtchn_bind_interdomain(ev, offer->domid, offer->port);
+
+    EXPECT(port > 0, "bind: %d", errno);
+    EXPECT_EQ(poll(&pfd, 1, 0), 1, "a fresh port is pending");
+    EXPECT_EQ(xenevtchn_pending(ev), port);
+    EXPECT_EQ(poll(&pfd, 1, 0), 0, "once");
+    EXPECT_EQ(xenevtchn_unmask(ev, (evtchn_port_t)port), 0);
+    EXPECT_EQ(poll(&pfd, 1, 0), 0, "nothing came meanwhile");
+    EXPECT_EQ(xenevtchn_notify(ev, (evtchn_port_t)port), 0);
+    EXPECT_EQ(poll(&pfd, 1, 5000), 1, "the answer comes");
+    EXPECT_EQ(xenevtchn_pending(ev), port);
+    EXPECT_EQ(xenevtchn_notify(ev, (evtchn_port_t)port + 1), -1);
+    EXPECT_EQ(errno, ENOTCONN, "a port of nobody");
+}
+
+static void
+pages__are_shared_mapped_and_seen(void **state)
+{
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    struct process p;
+    struct offer o;
+    char byte;
+
+    EXPECT(gnt && ev);
+    offer_get(&p, &o);
+    uint8_t *rw = xengnttab_map_domain_grant_refs(
+        gnt, PAGES, o.domid, o.refs, PROT_READ | PROT_WRITE);
+    EXPECT(rw, "map: %d", errno);
+    for (int i = 0; i < PAGES; i++)
+        EXPECT_EQ(rw[i * 4096], i + 1);
+    /* Read-only, and scattered in reverse order. */
+    uint32_t back_refs[PAGES], domids[PAGES];
+
+    for (int i = 0; i < PAGES; i++) {
+        back_refs[i] = o.ro[PAGES - 1 - i];
+        domids[i] = o.domid;
+    }
+    EXPECT(!xengnttab_map_grant_refs(gnt, PAGES, domids, back_refs,
+                                     PROT_READ | PROT_WRITE));
+    EXPECT_EQ(errno, EINVAL, "writable map of a read-only grant");
+    uint8_t *ro = xengnttab_map_grant_refs(gnt, PAGES, domids, back_refs,
+                                           PROT_READ);
+    EXPECT(ro, "map: %d", errno);
+    for (int i = 0; i < PAGES; i++)
+        EXPECT_EQ(ro[i * 4096], PAGES - i);
+    EXPECT_EQ(world_count(&world, 0, "maps"), 2 * PAGES);
+    rw[0] = 0x55;
+    ring_once(ev, &o);
+    EXPECT_EQ(xengnttab_unmap(gnt, rw, PAGES - 1), -1, "a part");
+    EXPECT_EQ(errno, EINVAL);
+    EXPECT_EQ(xengnttab_unmap(gnt, rw + 4096, PAGES - 1), -1, "a part");
+    EXPECT_EQ(xengnttab_unmap(gnt, rw, PAGES), 0);
+    EXPECT_EQ(xengnttab_unmap(gnt, rw, PAGES), -1, "twice");
+    /* Unshared while mapped: the page stays until the unmap. */
+    tell(p.to, "u", 1);
+    hear(p.from, &byte, 1);
+    EXPECT_EQ(world_count(&world, -1, "shared_pages"), PAGES);
+    EXPECT_EQ(ro[0], PAGES);
+    EXPECT_EQ(xengnttab_unmap(gnt, ro, PAGES), 0);
+    EXPECT_EQ(world_count(&world, -1, "shared_pages"), 0);
+    process_end(&p);
+    EXPECT_EQ(xengnttab_close(gnt), 0);
+    EXPECT_EQ(xenevtchn_close(ev), 0);
+    EXPECT_EQ(world_count(&world, -1, "maps"), 0);
+    EXPECT_EQ(world_count(&world, -1, "channels"), 0);
+}
+
+static void
+granter_death__leaves_mapped_pages(void **state)
+{
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    struct process p;
+    struct offer o;
+
+    offer_get(&p, &o);
+    uint8_t *rw = xengnttab_map_domain_grant_refs(
+        gnt, PAGES, o.domid, o.refs, PROT_READ | PROT_WRITE);
+    EXPECT(rw);
+    process_kill(&p);
+    EXPECT(world_settles(&world, front.domid, "connections", 0));
+    EXPECT_EQ(world_count(&world, -1, "shared_pages"), PAGES, "the mapped");
+    EXPECT_EQ(rw[4096], 2, "still there");
+    EXPECT_EQ(xengnttab_unmap(gnt, rw, PAGES), 0);
+    EXPECT_EQ(world_count(&world, -1, "shared_pages"), 0);
+    EXPECT(!xengnttab_map_domain_grant_refs(gnt, PAGES, o.domid, o.refs,
+                                            PROT_READ | PROT_WRITE));
+    EXPECT_EQ(errno, EINVAL, "a reference that is gone");
+    xengnttab_close(gnt);
+}
+
+/* Maps, and dies without a word. */
+static void
+mapper(const struct fh_hvctl_domain *dom, int in, int out, void *arg)
+{
+    const struct offer *o = arg;
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    uint32_t refs[PAGES];
+    char byte;
+
+    CHECK(gnt && ev);
+    memcpy(refs, o->refs, sizeof(refs));
+    CHECK(xengnttab_map_domain_grant_refs(gnt, PAGES, o->domid, refs,
+                                          PROT_READ | PROT_WRITE));
+    CHECK(xenevtchn_bind_interdomain(ev, o->domid, o->port) > 0);
+    tell(out, "m", 1);
+    hear(in, &byte, 1);
+}
+
+static void
+mapper_death__leaves_no_map_and_a_port_to_bind_again(void **state)
+{
+    struct process p, q;
+    struct offer o;
+    char byte;
+
+    offer_get(&p, &o);
+    for (int i = 0; i < 3; i++) {
+        struct fh_hvctl_domain zero;
+
+        EXPECT_EQ(fh_hvctl_find(world.dir, "0", &zero), 0);
+        process_start(&q, &zero, mapper, &o);
+        hear(q.from, &byte, 1);
+        EXPECT_EQ(world_count(&world, -1, "maps"), PAGES, "round %d", i);
+        process_kill(&q);
+        EXPECT(world_settles(&world, -1, "maps", 0), "round %d", i);
+        EXPECT(world_settles(&world, 0, "ports", 0), "round %d", i);
+        EXPECT_EQ(world_count(&world, front.domid, "ports"), 1);
+    }
+    process_kill(&p);
+    EXPECT(world_settles(&world, -1, "shared_pages", 0));
+    EXPECT(world_settles(&world, -1, "channels", 0));
+}
+
+static void
+segment(xengnttab_grant_copy_segment_t *s, const struct offer *o, uint32_t ref,
+        bool to_grant, void *virt, uint16_t offset, uint16_t len)
+{
+    union xengnttab_copy_ptr *f = to_grant ? &s->dest : &s->source;
+
+    *s = (xengnttab_grant_copy_segment_t){ .len = len, .status = 99 };
+    s->flags = to_grant ? GNTCOPY_dest_gref : GNTCOPY_source_gref;
+    f->foreign.ref = ref;
+    f->foreign.offset = offset;
+    f->foreign.domid = (uint16_t)o->domid;
+    if (to_grant)
+        s->source.virt = virt;
+    else
+        s->dest.virt = virt;
+}
+
+enum { MANY = 3000 };
+
+static void
+copies__have_a_status_each(void **state)
+{
+    static uint8_t local[3 * 4096], pattern[MANY];
+    xengnttab_grant_copy_segment_t *s = calloc(MANY, sizeof(*s));
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    struct process p;
+    struct offer o;
+
+    offer_get(&p, &o);
+    for (int i = 0; i < MANY; i++)
+        pattern[i] = (uint8_t)(i * 7);
+    segment(&s[0], &o, o.refs[1], true, pattern, 100, 3000);
+    segment(&s[1], &o, o.refs[1], false, local + 50, 0, 4096);
+    segment(&s[2], &o, o.ro[0], true, pattern, 0, 10);
+    segment(&s[3], &o, 9999, false, local, 0, 10);
+    EXPECT_EQ(xengnttab_grant_copy(gnt, 4, s), 0);
+    EXPECT_EQ(s[0].status, GNTST_okay);
+    EXPECT_EQ(s[1].status, GNTST_okay);
+    EXPECT_EQ(s[2].status, GNTST_general_error, "read-only grant");
+    EXPECT_EQ(s[3].status, GNTST_bad_gntref);
+    EXPECT_EQ(local[50], 2, "what the granter wrote");
+    EXPECT(!memcmp(local + 150, pattern, 3000));
+    /* One bad offset refuses all. */
+    segment(&s[1], &o, o.refs[1], false, local, 4000, 97);
+    s[0].status = 99;
+    EXPECT_EQ(xengnttab_grant_copy(gnt, 2, s), -1);
+    EXPECT_EQ(errno, EINVAL);
+    EXPECT_EQ(s[0].status, 99, "nothing was done");
+    /* More than one hypercall holds. */
+    for (int i = 0; i < MANY; i++)
+        segment(&s[i], &o, o.refs[2], true, &pattern[i], (uint16_t)i, 1);
+    EXPECT_EQ(xengnttab_grant_copy(gnt, MANY, s), 0);
+    segment(&s[0], &o, o.refs[2], false, local, 0, 4096);
+    EXPECT_EQ(xengnttab_grant_copy(gnt, 1, s), 0);
+    EXPECT(!memcmp(local, pattern, MANY));
+    EXPECT_EQ(xengnttab_close(gnt), 0);
+    process_kill(&p);
+    EXPECT(world_settles(&world, -1, "shared_pages", 0));
+    free(s);
+}
+
+static int
+setup(void **state)
+{
+    struct fh_hvctl_domain zero;
+
+    world_start(&world);
+    EXPECT_EQ(fh_hvctl_find(world.dir, "0", &zero), 0);
+    world_domain(&world, "front", &front);
+    back = zero;
+    world_enter(&zero);
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    EXPECT_EQ(fh_hvctl_destroy(world.dir, "front"), 0, "%s", fh_hvctl_error());
+    EXPECT_EQ(world_count(&world, -1, "shared_files"), 0);
+    EXPECT_EQ(world_count(&world, -1, "slot_files"), 0);
+    EXPECT_EQ(world_count(&world, -1, "zombies"), 0);
+    world_stop(&world);
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pages__are_shared_mapped_and_seen),
+        cmocka_unit_test(granter_death__leaves_mapped_pages),
+        cmocka_unit_test(mapper_death__leaves_no_map_and_a_port_to_bind_again),
+        cmocka_unit_test(copies__have_a_status_each),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
