@@ -121,12 +121,20 @@ fh_poller_plan(struct fh_poller *pl, uint64_t now_ns, bool cpu_wanted)
     return pl->credit_ns >= pl->max_ns ? pl->max_ns : 0;
 }
 
-/* True when fh_poller_plan() may return more than 0: worth asking for the time
- * and for cpu_wanted. */
+/* True when fh_poller_plan() may return more than 0: worth asking for the time.
+ */
 static inline bool
 fh_poller_ready(const struct fh_poller *pl)
 {
     return pl->max_ns && !pl->sparse && !pl->skip;
+}
+
+/* True when fh_poller_plan() will return 0 whatever cpu_wanted says: not worth
+ * asking for it. */
+static inline bool
+fh_poller_paused(const struct fh_poller *pl, uint64_t now_ns)
+{
+    return now_ns < pl->pause_until_ns;
 }
 
 static inline void

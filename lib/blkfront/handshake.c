@@ -108,13 +108,16 @@ write_state(struct fh_blkfront *bf, uint32_t txn, enum fh_xenbus_state s)
     return write_number(bf, txn, "state", s);
 }
 
-static void
-remove_key(struct fh_blkfront *bf, const char *key)
+/* 0 also when there is no such key. */
+static int
+remove_key(struct fh_blkfront *bf, uint32_t txn, const char *key)
 {
     struct fh_plat *p = bf->params.plat;
+    int r = join(bf, bf->frontend, key);
 
-    if (!join(bf, bf->frontend, key))
-        (void)p->ops->xs_rm(p, 0, bf->path);
+    if (!r)
+        r = p->ops->xs_rm(p, txn, bf->path);
+    return r == FH_PLAT_E_NONE ? 0 : r;
 }
 
 int
@@ -185,15 +188,23 @@ negotiate(struct fh_blkfront *bf)
         params->persistent && read_flag(bf, "feature-persistent");
 }
 
+/* One page has one key, several have others; an earlier life may have left the
+ * wrong ones. */
 static int
 write_ring(struct fh_blkfront *bf, uint32_t txn, const uint32_t *refs)
 {
     const uint32_t n = bf->queue.ring_pages;
     int r;
 
-    if (n == 1)
-        return write_number(bf, txn, "ring-ref", refs[0]);
-    r = write_number(bf, txn, "ring-page-order", bf->info.order);
+    if (n == 1) {
+        r = remove_key(bf, txn, "ring-page-order");
+        if (!r)
+            r = remove_key(bf, txn, "num-ring-pages");
+        return r ? r : write_number(bf, txn, "ring-ref", refs[0]);
+    }
+    r = remove_key(bf, txn, "ring-ref");
+    if (!r)
+        r = write_number(bf, txn, "ring-page-order", bf->info.order);
     if (!r)
         r = write_number(bf, txn, "num-ring-pages", n);
     for (uint32_t i = 0; i < n && !r; i++) {
@@ -401,6 +412,23 @@ draining_step(struct fh_blkfront *bf, enum fh_xenbus_state back)
     bf->state = FH_BLKFRONT_CLOSING;
 }
 
+/* What the connection put into xenstore goes with it. */
+static void
+remove_keys(struct fh_blkfront *bf)
+{
+    static const char *const keys[] = { "ring-ref", "ring-page-order",
+                                        "num-ring-pages", "event-channel" };
+
+    for (size_t i = 0; i < FH_ARRAY_SIZE(keys); i++)
+        (void)remove_key(bf, 0, keys[i]);
+    for (unsigned i = 0; i < bf->queue.ring_pages && bf->info.order; i++) {
+        char key[24];
+
+        snprintf(key, sizeof(key), "ring-ref%u", i);
+        (void)remove_key(bf, 0, key);
+    }
+}
+
 static void
 closing_step(struct fh_blkfront *bf, enum fh_xenbus_state back)
 {
@@ -411,14 +439,7 @@ closing_step(struct fh_blkfront *bf, enum fh_xenbus_state back)
     if (!bf->said_closed || !(is_over(back) || back <= FH_XENBUS_INIT_WAIT))
         return;
     fh_blkfront_drop_ring(bf);
-    remove_key(bf, "ring-ref");
-    for (unsigned i = 0; i < bf->queue.ring_pages && bf->info.order; i++) {
-        char key[24];
-
-        snprintf(key, sizeof(key), "ring-ref%u", i);
-        remove_key(bf, key);
-    }
-    remove_key(bf, "event-channel");
+    remove_keys(bf);
     bf->state = FH_BLKFRONT_CLOSED;
 }
 
@@ -569,6 +590,7 @@ fh_blkfront_close(struct fh_blkfront *bf, uint64_t timeout_ns)
         if (bf->state != FH_BLKFRONT_CLOSED)
             leave_state(bf, FH_XENBUS_CLOSED);
         fh_blkfront_drop_ring(bf);
+        remove_keys(bf);
         bf->state = FH_BLKFRONT_CLOSED;
     }
     return r;

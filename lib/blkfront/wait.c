@@ -36,6 +36,8 @@ spin(struct fh_blkfront *bf)
     if (!bf->queue.n_live || !fh_poller_ready(&bf->poller))
         return false;
     start = p->ops->now_ns(p);
+    if (fh_poller_paused(&bf->poller, start))
+        return false;
     limit = fh_poller_plan(&bf->poller, start, fh_plat_cpu_wanted(p));
     if (!limit)
         return false;

@@ -4,7 +4,8 @@
  * two signs are sampled, at most once in CPU_SAMPLE_NS:
  *
  *   - more runnable tasks in the system than CPUs that we may run on
- *     (/proc/loadavg, fourth field; the descriptor stays open);
+ *     (/proc/loadavg, fourth field; the descriptor stays open), and that twice
+ *     in a row if we looked just before: a kernel thread's blink is no rival;
  *   - this thread was preempted several times in the last CPU_WINDOW_NS.
  *
  * Either may err for a moment; lib/base/poller.h turns the signs into policy.
@@ -19,6 +20,7 @@
 
 enum {
     CPU_SAMPLE_NS = 200 * 1000,
+    CPU_FRESH_NS = 1000 * 1000,
     CPU_WINDOW_NS = 4 * 1000 * 1000, /* about a time slice */
     CPU_MANY_SWITCHES = 2, /* in a window; one may be a kernel thread's */
 };
@@ -86,6 +88,17 @@ is_preempted_often(struct fh_xenplat *x, uint64_t now_ns)
     return grown >= CPU_MANY_SWITCHES;
 }
 
+static bool
+is_crowded(struct fh_xenplat *x, uint64_t now_ns)
+{
+    const bool was = x->cpu.crowded;
+    const bool is_fresh = now_ns - x->cpu.looked_ns < CPU_FRESH_NS;
+
+    x->cpu.crowded = n_runnable(x) > x->cpu.n_cpus;
+    x->cpu.looked_ns = now_ns;
+    return x->cpu.crowded && (was || !is_fresh);
+}
+
 bool
 fh_xenplat_cpu_wanted(struct fh_plat *p)
 {
@@ -96,6 +109,6 @@ fh_xenplat_cpu_wanted(struct fh_plat *p)
         return x->cpu.wanted;
     x->cpu.next_ns = now + CPU_SAMPLE_NS;
     x->counts.cpu_checks++;
-    x->cpu.wanted = n_runnable(x) > x->cpu.n_cpus || is_preempted_often(x, now);
+    x->cpu.wanted = is_crowded(x, now) || is_preempted_often(x, now);
     return x->cpu.wanted;
 }

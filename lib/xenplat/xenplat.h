@@ -71,6 +71,8 @@ struct fh_xenplat {
         uint64_t next_ns;    /* when to look again */
         uint64_t switch_ns;  /* when the context switches were counted, */
         uint64_t n_switches; /* and how many there were */
+        uint64_t looked_ns;  /* when the run queue was looked at, */
+        bool crowded;        /* and what it was like */
         bool wanted;
     } cpu;
 };

@@ -119,6 +119,7 @@ connect__negotiates_and_closes_in_order(void **state)
     EXPECT(!strcmp(w.states, "3456"), "states were %s", w.states);
     EXPECT(world_get(&w, FRONT, "ring-ref0") == NULL, "key left");
     EXPECT(world_get(&w, FRONT, "event-channel") == NULL, "key left");
+    EXPECT(world_get(&w, FRONT, "ring-page-order") == NULL, "key left");
     stop();
 }
 
@@ -252,15 +253,26 @@ connect__repeats_a_transaction_but_not_for_ever(void **state)
 static void
 connect__resets_an_earlier_life(void **state)
 {
-    const struct fh_blkfront_params params = usual();
+    struct fh_blkfront_params params = usual();
 
     world_init(&w);
     world_offer(&w);
     world_set(&w, FRONT, "state", "4");
     world_set(&w, BACK, "state", "4");
+    world_set(&w, FRONT, "ring-ref", "8");
     EXPECT_EQ(open_front(&params), 0);
     EXPECT_EQ(fh_blkfront_connect(bf, SEC), 0);
     EXPECT(!strcmp(w.states, "6134"), "states were %s", w.states);
+    EXPECT(!world_get(&w, FRONT, "ring-ref"), "a ring has one kind of key");
+    stop();
+
+    world_init(&w);
+    world_offer(&w);
+    world_set(&w, FRONT, "ring-page-order", "4");
+    params.order = 0;
+    EXPECT_EQ(open_front(&params), 0);
+    EXPECT_EQ(fh_blkfront_connect(bf, SEC), 0);
+    EXPECT(!world_get(&w, FRONT, "ring-page-order"), "nor the other one's");
     stop();
 }
 
