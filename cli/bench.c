@@ -60,9 +60,7 @@ static const struct fh_opt options[] = {
       .help = "size of each disk (64m)", .min = 4096, .max = 1ull << 44 },
     { .name = "store", .kind = FH_OPT_STRING, .offset = OPT(store),
       .arg = "STORE",
-      .help = "mem, null, or file:PATH (mem).  PATH is a directory, in which\n"
-              "files are made and removed again, or a file that does not\n"
-              "exist yet, or, for reading only, one that does" },
+  .help = "XX" },
     { .name = "grants", .kind = FH_OPT_CHOICE, .offset = OPT(grants),
       .arg = "WAY", .help = "how the backend reaches the guests' pages "
                             "(persistent)",
@@ -206,9 +204,8 @@ bench_body(struct fh_env *env, void *arg)
     w->env = env;
     if (w->opt->ring_limit && fh_bench_ring_limit(w, &w->ring_limit[0]))
         return FH_EXIT_FAILURE;
-    if (fh_bench_world_start(w) || measure(w))
+    if (fh_bench_world_start(w) || measure(w) || fh_bench_world_stop(w))
         return FH_EXIT_FAILURE;
-    fh_bench_world_stop(w);
     if (w->opt->ring_limit && fh_bench_ring_limit(w, &w->ring_limit[1]))
         return FH_EXIT_FAILURE;
     return fh_bench_report(w);

@@ -2,6 +2,8 @@
 /* The world of one `freehold bench`: start, stop, stores. */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,23 +93,49 @@ fh_bench_check_store(const struct fh_opt_cmd *c,
     return 0;
 }
 
+/*
+ * A file without a name, so that no accident leaves it behind; the backend
+ * opens it through our descriptor.
+ */
 static int
-make_file(struct fh_bench_world *w, struct fh_bench_guest *g)
+open_nameless(const char *dir)
 {
-    int fd = open(g->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    char path[PATH_MAX];
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
+        return fd;
+    snprintf(path, sizeof(path), "%s/freehold-bench.XXXXXX", dir);
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(path);
+    return fd;
+}
+
+static int
+make_file(struct fh_bench_world *w, struct fh_bench_guest *g, const char *dir)
+{
+    const int fd = open_nameless(dir);
     int r;
 
     if (fd < 0)
-        return fh_opt_fail("bench", "cannot make %s: %s", g->path,
+        return fh_opt_fail("bench", "cannot make a file in %s: %s", dir,
                            strerror(errno));
-    g->made = true;
+    snprintf(g->path, sizeof(g->path), "/proc/%d/fd/%d", (int)getpid(), fd);
     r = posix_fallocate(fd, 0, (off_t)w->opt->size);
-    close(fd);
     if (r)
-        return fh_opt_fail("bench", "cannot make %s with %llu bytes: %s",
-                           g->path, (unsigned long long)w->opt->size,
-                           strerror(r));
+        return fh_opt_fail("bench", "cannot make a file of %llu bytes in %s: "
+                                    "%s",
+                           (unsigned long long)w->opt->size, dir, strerror(r));
     return 0;
+}
+
+/* The directory that the new file @path is to be in, in @dir. */
+static const char *
+directory_of(const char *path, char dir[PATH_MAX])
+{
+    snprintf(dir, PATH_MAX, "%s", path);
+    return dirname(dir);
 }
 
 static int
@@ -115,25 +143,23 @@ choose_target(struct fh_bench_world *w, uint32_t i)
 {
     struct fh_bench_guest *g = &w->guest[i];
     const char *path = store_path(w->opt);
+    char dir[PATH_MAX];
     struct stat st;
-    bool exists;
+    int r = 0;
 
     if (!path) {
         snprintf(g->target, sizeof(g->target), "%s:%llu", w->opt->store,
                  (unsigned long long)w->opt->size);
         return 0;
     }
-    exists = !stat(path, &st);
-    if (exists && S_ISDIR(st.st_mode))
-        snprintf(g->path, sizeof(g->path), "%s/freehold-bench.%d.%u", path,
-                 (int)getpid(), i + 1);
-    else
-        snprintf(g->path, sizeof(g->path), "%s", path);
-    if ((!exists || S_ISDIR(st.st_mode)) && make_file(w, g))
-        return 1;
-    if (!realpath(g->path, g->target))
-        return fh_opt_fail("bench", "%s: %s", g->path, strerror(errno));
-    return 0;
+    if (stat(path, &st))
+        r = make_file(w, g, directory_of(path, dir));
+    else if (S_ISDIR(st.st_mode))
+        r = make_file(w, g, path);
+    else if (!realpath(path, g->path))
+        r = fh_opt_fail("bench", "%s: %s", path, strerror(errno));
+    snprintf(g->target, sizeof(g->target), "%s", g->path);
+    return r;
 }
 
 static const char *
@@ -226,7 +252,7 @@ fh_bench_world_start(struct fh_bench_world *w)
     return 0;
 }
 
-void
+int
 fh_bench_world_stop(struct fh_bench_world *w)
 {
     for (uint32_t i = 0; i < w->opt->guests; i++) {
@@ -235,10 +261,8 @@ fh_bench_world_stop(struct fh_bench_world *w)
 
         if (g->pid > 0 && fh_env_wait(g->pid, END_MS, &status))
             kill(g->pid, SIGKILL);
-        if (g->made)
-            unlink(g->path);
     }
-    (void)fh_env_stop(w->env);
+    return fh_env_stop(w->env) ? 1 : 0;
 }
 
 void

@@ -17,9 +17,8 @@ struct fh_bench_guest {
     pid_t pid;
     uint32_t domid;
     uint32_t vdev;
-    char target[512];     /* of the attach */
-    char path[512];       /* of a file store, to be read again */
-    bool made;            /* the file is ours: remove it */
+    char target[4096];    /* of the attach */
+    char path[4096];      /* of a file store, to be read again */
     struct fh_bench_area *area;
 };
 
@@ -60,8 +59,8 @@ fh_bench_check_store(const struct fh_opt_cmd *c,
 int
 fh_bench_world_start(struct fh_bench_world *w);
 
-/* Ends the guests, the backend and the hypervisor, in order. */
-void
+/* Ends the guests, the backend and the hypervisor, in order; 0 or 1. */
+FH_MUST_CHECK int
 fh_bench_world_stop(struct fh_bench_world *w);
 
 int
