@@ -158,7 +158,7 @@ choose_target(struct fh_bench_world *w, uint32_t i)
         r = make_file(w, g, path);
     else if (!realpath(path, g->path))
         r = fh_opt_fail("bench", "%s: %s", path, strerror(errno));
-    snprintf(g->target, sizeof(g->target), "%s", g->path);
+    memcpy(g->target, g->path, sizeof(g->target));
     return r;
 }
 
