@@ -4,6 +4,7 @@
  * workers' statistics pages, which a worker writes and only ever numbers are
  * taken from.
  */
+#include <stdio.h>
 #include <unistd.h>
 #include <json-c/json.h>
 #include "base/arith.h"
@@ -123,6 +124,18 @@ reason_of(const struct fh_sup_device *d)
     return d->dev.reason;
 }
 
+/* Where the store's bytes can be read without a ring: our own descriptor. */
+static void
+add_store_path(struct json_object *o, const struct fh_sup_device *d)
+{
+    char path[48];
+
+    if (d->image.fd < 0)
+        return;
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), d->image.fd);
+    add_text(o, "store_path", path);
+}
+
 struct json_object *
 fh_sup_list_device(const struct fh_sup_device *d)
 {
@@ -135,6 +148,7 @@ fh_sup_list_device(const struct fh_sup_device *d)
     add_text(o, "target", d->image.target);
     add_text(o, "store", store_name(d->image.store));
     add_text(o, "mode", d->image.read_only ? "r" : "w");
+    add_store_path(o, d);
     add_bool(o, "direct", d->image.direct);
     add_bool(o, "owned", d->owned);
     add_text(o, "path", d->dev.path);

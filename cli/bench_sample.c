@@ -119,7 +119,8 @@ sample_hv(struct fh_bench_world *w, struct fh_bench_sample *s)
 
     if (fh_env_hv_status(w->env, &status))
         return 1;
-    s->hypercalls = number(status, "grant_hypercalls");
+    s->hypercalls = number(json_object_object_get(status, "hypercalls"),
+                           "grant_hypercalls");
     json_object_put(status);
     return 0;
 }
