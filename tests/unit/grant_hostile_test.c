@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A granter and a caller that rewrite what they share with the engine between
+ * any two of its accesses.  The engine is compiled with grant/hook.h here.
+ */
+#include "grant/world.h"
+
+#include <string.h>
+
+#include "expect.h"
+#include "grant/hook.h"
+#include "grant/internal.h"
+
+#define REF 8
+
+struct fixture {
+    struct world w;
+    struct fh_gnt_ctx ctx;
+    struct world_domain *granter, *mapper;
+};
+
+static struct fixture f;
+
+/* What the hook does: before the access number @at to the entry, write @to. */
+static struct {
+    bool armed;
+    uint32_t accesses, at;
+    grant_entry_v1_t to;
+    bool always_flip; /* make every compare-and-swap lose */
+    uint32_t reads_of_word, reads_of_frame, swaps, wide;
+    /* the caller's array */
+    uint8_t *array;
+    size_t array_bytes;
+    const void *scribble_from; /* seen once copied: garbage from then on */
+    size_t scribble_bytes;
+} hook;
+
+static void
+hook_on_entry(enum grant_access what, const uint8_t *p)
+{
+    grant_entry_v1_t *e = &f.granter->table[REF];
+
+    if (hook.accesses++ == hook.at)
+        *e = hook.to;
+    if (hook.always_flip && what == GRANT_RMW)
+        e->flags ^= GTF_PWT;
+    if (what == GRANT_RMW)
+        hook.swaps++;
+    else if (what == GRANT_READ && p == (uint8_t *)e)
+        hook.reads_of_word++;
+    else if (what == GRANT_READ && p == (uint8_t *)&e->frame)
+        hook.reads_of_frame++;
+    else
+        hook.wide++; /* anything else has no business here */
+}
+
+/* The caller makes garbage of an element as soon as it was read. */
+static void
+hook_on_array(enum grant_access what, const uint8_t *p)
+{
+    if (hook.scribble_from)
+        memset((void *)(uintptr_t)hook.scribble_from, 0xa5,
+               hook.scribble_bytes);
+    hook.scribble_from = what == GRANT_COPY_IN ? p : NULL;
+}
+
+void
+grant_hook(enum grant_access what, const void *p)
+{
+    const uint8_t *e = (uint8_t *)&f.granter->table[REF], *at = p;
+    const bool in_array =
+        hook.array && at >= hook.array && at < hook.array + hook.array_bytes;
+
+    if (hook.armed && at >= e && at < e + sizeof(grant_entry_v1_t))
+        hook_on_entry(what, at);
+    if (in_array || (hook.array && hook.scribble_from))
+        hook_on_array(what, at);
+}
+
+static int
+setup(void **state)
+{
+    memset(&hook, 0, sizeof(hook));
+    world_init(&f.w);
+    f.granter = world_add(&f.w, 1, 0x1000, 16, 1, 8, 8, 0);
+    f.mapper = world_add(&f.w, 2, 0x1020, 16, 1, 16, 16, 0);
+    f.granter->guest_lies = true;
+    fh_gnt_ctx_init(&f.ctx, &f.w.ops, &f.w, 0);
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    world_fini(&f.w);
+    return 0;
+}
+
+static const grant_entry_v1_t variants[] = {
+    { .flags = 0 },
+    { .flags = GTF_permit_access, .domid = 2, .frame = 0x1001 },
+    { .flags = GTF_permit_access | GTF_readonly, .domid = 2, .frame = 0x1000 },
+    { .flags = GTF_permit_access, .domid = 3, .frame = 0x1000 },
+    { .flags = GTF_permit_access, .domid = 2, .frame = 0x1020 },
+    { .flags = GTF_permit_access, .domid = 2, .frame = 0xffffffff },
+    { .flags = GTF_permit_access | GTF_sub_page, .domid = 2, .frame = 0x1000 },
+    { .flags = GTF_accept_transfer, .domid = 2, .frame = 0x1000 },
+    { .flags = GTF_transitive, .domid = 2, .frame = 0x1000 },
+    { .flags = GTF_permit_access | GTF_reading | GTF_writing, .domid = 2,
+      .frame = 0x1002 },
+    { .flags = 0xffff, .domid = 0xffff, .frame = 0xffffffff },
+};
+
+static int16_t
+map(uint32_t flags, uint32_t slot, uint32_t *handle)
+{
+    struct gnttab_map_grant_ref op = { .dom = 1, .ref = REF, .flags = flags,
+                                       .host_addr = world_addr(slot) };
+    const int16_t r = fh_gnt_map_one(&f.ctx, &f.mapper->gnt, &op);
+
+    *handle = r ? UINT32_MAX : op.handle;
+    EXPECT(r <= 0 && r >= GNTST_no_space, "I12");
+    return r;
+}
+
+static int16_t
+copy(bool in)
+{
+    struct gnttab_copy op = { .len = 64 };
+    struct gnttab_copy_ptr grant = { .domid = 1, .u.ref = REF };
+    struct gnttab_copy_ptr own = { .domid = DOMID_SELF, .u.gmfn = 0x1020 };
+
+    op.flags = in ? GNTCOPY_source_gref : GNTCOPY_dest_gref;
+    op.source = in ? grant : own;
+    op.dest = in ? own : grant;
+    return fh_gnt_copy_one(&f.ctx, &f.mapper->gnt, &op);
+}
+
+static void
+unmap(uint32_t handle, uint32_t slot)
+{
+    struct gnttab_unmap_grant_ref op = { .handle = handle,
+                                         .host_addr = world_addr(slot) };
+
+    if (handle != UINT32_MAX)
+        EXPECT_EQ(fh_gnt_unmap_one(&f.ctx, &f.mapper->gnt, &op), 0);
+}
+
+/* Every transition of an entry, once. */
+static void
+script(size_t variant)
+{
+    uint32_t ro, rw, again;
+
+    (void)map(GNTMAP_host_map | GNTMAP_readonly, 0, &ro);
+    EXPECT(!world_check(&f.w), "%zu/%u: %s", variant, hook.at,
+           world_check(&f.w));
+    (void)map(GNTMAP_host_map, 1, &rw); /* upgrade */
+    EXPECT(!world_check(&f.w), "%zu/%u: %s", variant, hook.at,
+           world_check(&f.w));
+    (void)copy(true);
+    (void)copy(false);
+    unmap(rw, 1);
+    EXPECT(!world_check(&f.w), "%zu/%u: %s", variant, hook.at,
+           world_check(&f.w));
+    unmap(ro, 0);
+    (void)copy(false);
+    (void)map(GNTMAP_host_map, 2, &again);
+    unmap(again, 2);
+    EXPECT(!world_check(&f.w), "%zu/%u: %s", variant, hook.at,
+           world_check(&f.w));
+    EXPECT_EQ(f.granter->refs, 0, "%zu/%u", variant, hook.at);
+}
+
+static void
+granter__that_rewrites_its_entry_before_any_access(void **state)
+{
+    for (size_t v = 0; v < FH_ARRAY_SIZE(variants); v++) {
+        uint32_t at = 0;
+
+        do {
+            fh_gnt_v1_grant(f.granter->table, REF, 2, 0x1000, false);
+            hook.armed = true;
+            hook.accesses = 0;
+            hook.at = at++;
+            hook.to = variants[v];
+            script(v);
+            hook.armed = false;
+        } while (hook.accesses > hook.at);
+        EXPECT(at > 10, "the script touches the entry: %u", at);
+    }
+    EXPECT_EQ(hook.wide, 0, "16 and 32 bits only");
+}
+
+/* R1, I9: one read of each word decides. */
+static void
+granter__is_read_once_per_decision(void **state)
+{
+    uint32_t h, h2;
+
+    fh_gnt_v1_grant(f.granter->table, REF, 2, 0x1000, false);
+    hook.armed = true;
+    hook.at = UINT32_MAX;
+    EXPECT_EQ(map(GNTMAP_host_map | GNTMAP_readonly, 0, &h), 0);
+    EXPECT_EQ(hook.reads_of_word, 1);
+    EXPECT_EQ(hook.reads_of_frame, 1);
+    EXPECT_EQ(hook.swaps, 1);
+    EXPECT_EQ(map(GNTMAP_host_map | GNTMAP_readonly, 1, &h2), 0);
+    EXPECT_EQ(hook.accesses, 3, "pinned: the entry is not looked at");
+    EXPECT_EQ(copy(true), 0);
+    EXPECT_EQ(hook.accesses, 3, "nor by a copy");
+    unmap(h2, 1);
+    EXPECT_EQ(hook.accesses, 3);
+    EXPECT_EQ(map(GNTMAP_host_map, 1, &h2), 0);
+    EXPECT_EQ(hook.reads_of_word, 2, "for the first writer, flags again");
+    EXPECT_EQ(hook.reads_of_frame, 1, "and never the frame");
+    unmap(h2, 1);
+    unmap(h, 0);
+    EXPECT_EQ(hook.swaps, 4, "writing, then reading cleared");
+}
+
+/* XSA-295. */
+static void
+granter__that_never_stops_changing_gets_an_error(void **state)
+{
+    uint32_t h;
+
+    fh_gnt_v1_grant(f.granter->table, REF, 2, 0x1000, false);
+    hook.armed = true;
+    hook.at = UINT32_MAX;
+    hook.always_flip = true;
+    EXPECT_EQ(map(GNTMAP_host_map, 0, &h), GNTST_general_error);
+    EXPECT_EQ(hook.swaps, FH_GNT_SHARED_TRIES);
+    hook.always_flip = false;
+    EXPECT(!world_check(&f.w), "%s", world_check(&f.w));
+    EXPECT_EQ(map(GNTMAP_host_map, 0, &h), 0);
+    unmap(h, 0);
+}
+
+#define ARRAY(a, element)                                                      \
+    do {                                                                       \
+        hook.array = (uint8_t *)(a);                                           \
+        hook.array_bytes = sizeof(a);                                          \
+        hook.scribble_bytes = (element);                                       \
+    } while (0)
+
+/* Elements turn to garbage as soon as they were copied in; all that may be
+ * seen of it is that the status lands in the garbage. */
+static void
+caller__that_rewrites_its_arguments(void **state)
+{
+    struct gnttab_map_grant_ref maps[4];
+    struct gnttab_unmap_grant_ref unmaps[4];
+    struct gnttab_copy copies[4];
+    uint32_t done;
+
+    fh_gnt_v1_grant(f.granter->table, REF, 2, 0x1000, false);
+    for (uint32_t i = 0; i < 4; i++) {
+        maps[i] = (struct gnttab_map_grant_ref){
+            .dom = 1, .ref = REF, .flags = GNTMAP_host_map,
+            .host_addr = world_addr(i)
+        };
+        copies[i] = (struct gnttab_copy){
+            .source = { .domid = 1, .u.ref = REF },
+            .dest = { .domid = DOMID_SELF, .u.gmfn = 0x1020 },
+            .len = 64, .flags = GNTCOPY_source_gref
+        };
+    }
+    ARRAY(maps, sizeof(maps[0]));
+    EXPECT_EQ(fh_gnt_op_map(&f.ctx, &f.mapper->gnt, maps, 4, &done), 0);
+    hook.array = NULL;
+    EXPECT(!world_check(&f.w), "%s", world_check(&f.w));
+    for (uint32_t i = 0; i < 4; i++) {
+        EXPECT_EQ(maps[i].status, 0);
+        EXPECT_EQ(maps[i].ref, 0xa5a5a5a5, "it was garbage, really");
+        unmaps[i] = (struct gnttab_unmap_grant_ref){
+            .handle = maps[i].handle, .host_addr = world_addr(i)
+        };
+    }
+    hook.scribble_from = NULL;
+    ARRAY(copies, sizeof(copies[0]));
+    EXPECT_EQ(fh_gnt_op_copy(&f.ctx, &f.mapper->gnt, copies, 4, &done), 0);
+    hook.array = NULL;
+    hook.scribble_from = NULL;
+    ARRAY(unmaps, sizeof(unmaps[0]));
+    EXPECT_EQ(fh_gnt_op_unmap(&f.ctx, &f.mapper->gnt, unmaps, 4, &done), 0);
+    hook.array = NULL;
+    for (uint32_t i = 0; i < 4; i++) {
+        EXPECT_EQ(copies[i].status, 0);
+        EXPECT_EQ(unmaps[i].status, 0);
+    }
+    EXPECT(!world_check(&f.w), "%s", world_check(&f.w));
+    EXPECT_EQ(f.granter->refs, 0);
+}
+
+int
+main(void)
+{
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(granter__that_rewrites_its_entry_before_any_access),
+        TEST(granter__is_read_once_per_decision),
+        TEST(granter__that_never_stops_changing_gets_an_error),
+        TEST(caller__that_rewrites_its_arguments),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
