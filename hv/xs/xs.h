@@ -45,6 +45,7 @@ enum {
 /*
  * Quotas.  All but the last two groups are those of xenstored 4.17, which
  * apply to every domain but domain 0; fh_xs_limits_default() fills them in.
+ * xenstored lets two of them go one further (11 transactions, 129 watches).
  */
 struct fh_xs_limits {
     uint32_t n_nodes;        /* nodes that a domain owns: 1000 */
@@ -169,7 +170,8 @@ fh_xs_conn_input(struct fh_xs_conn *conn, const void *bytes, size_t n);
 unsigned
 fh_xs_conn_peek(struct fh_xs_conn *conn, struct iovec *iov, unsigned n_iov);
 
-/* The client took @n bytes of what fh_xs_conn_peek() showed. */
+/* The client took @n bytes of what fh_xs_conn_peek() showed.  Peek again then,
+ * until there is nothing: held-back events and answers may follow. */
 void
 fh_xs_conn_consume(struct fh_xs_conn *conn, size_t n);
 

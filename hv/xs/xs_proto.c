@@ -16,6 +16,8 @@
 
 #include "hv/xs/xs_internal.h"
 
+#define DOMID_SELF_TEXT "32752" /* who asks is there */
+
 /* One request: what the client sent, checked only in its length. */
 struct request {
     struct fh_xs_conn *conn;
@@ -353,11 +355,19 @@ static int
 do_is_domain_introduced(struct request *rq)
 {
     uint16_t domid;
-    int r = want_domid(rq, 1, &domid);
+    bool is_self;
+    int r = want_strings(rq, 1);
 
     if (r)
         return r;
-    answer(rq, fh_xs_domain_is_introduced(rq->conn->xs, domid) ? "T" : "F", 2);
+    is_self = strcmp(rq->strings[0], DOMID_SELF_TEXT) == 0;
+    r = is_self ? 0 : fh_xs_parse_domid(rq->strings[0], &domid);
+    if (r)
+        return r;
+    answer(rq,
+           is_self || fh_xs_domain_is_introduced(rq->conn->xs, domid) ? "T"
+                                                                      : "F",
+           2);
     return 0;
 }
 
