@@ -32,12 +32,17 @@ static const struct fh_opt_cmd exec_cmd = {
     .name = "exec",
     .args = "-- COMMAND...",
     .text =
-        "Runs a program inside a domain of the local hypervisor: the library "
-        "path leads to\nits libxengnttab and libxenevtchn, XENSTORED_PATH to "
-        "the domain's xenstore, and\nwhere hypervisor and caller are root, the "
-        "program runs under the domain's own uid\nwithout any privilege.  In "
-        "domain 0 it runs as the caller.  The exit status is the\nprogram's; "
-        "126 or 127 when it could not be executed.\n\n"
+        "Runs a program inside a domain of the local hypervisor: the "
+        "library path leads\n"
+        "to its libxengnttab and libxenevtchn, XENSTORED_PATH to the "
+        "domain's xenstore,\n"
+        "and where hypervisor and caller are root, the program runs "
+        "under the domain's\n"
+        "own uid without any privilege. In domain 0 it runs as the "
+        "caller. The exit\n"
+        "status is the program's; 126 or 127 when it could not be "
+        "executed.\n"
+        "\n"
         "  freehold exec -d 1 -- xenstore-ls /local/domain/1\n"
         "  freehold exec -d guest1 --create -- ./my-frontend\n",
     .options = exec_opts,

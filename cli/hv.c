@@ -78,11 +78,16 @@ static const struct fh_opt_cmd start_cmd = {
     .name = "hv start",
     .args = "",
     .text =
-        "Starts the local hypervisor in the background and returns when it "
-        "answers.  Its\ndomains are sets of ordinary processes that share "
-        "pages by Xen's grants, notify\neach other by Xen's event channels, "
-        "and see a xenstore.  As root every domain has\na uid of its own; "
-        "otherwise all are the caller, and nothing keeps them apart.\n\n"
+        "Starts the local hypervisor in the background and returns when "
+        "it answers. Its\n"
+        "domains are sets of ordinary processes that share pages by "
+        "Xen's grants,\n"
+        "notify each other by Xen's event channels, and see a xenstore. "
+        "As root every\n"
+        "domain has a uid of its own; otherwise all are the caller, and "
+        "nothing keeps\n"
+        "them apart.\n"
+        "\n"
         "  freehold hv start\n"
         "  freehold exec -d 1 --create -- xenstore-ls /local/domain/1\n",
     .options = start_options,
@@ -162,9 +167,12 @@ static const struct fh_opt status_options[] = { OPT_JSON, OPT_RUN_DIR };
 static const struct fh_opt_cmd status_cmd = {
     .name = "hv status",
     .args = "",
-    .text = "Says whether the local hypervisor runs, whether domains are "
-            "isolated, and what each\nhas: open library handles, pages "
-            "granted, pages mapped, event channels, hypercalls.\n",
+    .text =
+        "Says whether the local hypervisor runs, whether domains are "
+        "isolated, and what\n"
+        "each has: open library handles, pages granted, pages mapped, "
+        "event channels,\n"
+        "hypercalls.\n",
     .options = status_options,
     .n_options = FH_ARRAY_SIZE(status_options),
 };

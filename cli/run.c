@@ -39,13 +39,18 @@ static const struct fh_opt_cmd run_cmd = {
     .name = "run",
     .args = "[IMAGE]",
     .text =
-        "Shows the whole thing: starts a private local hypervisor and backend, "
-        "serves an image\nto four guests, kills workers under them, checks "
-        "every byte and file that came out,\nand measures persistent grants "
-        "against grant copy and plain mapping.  Nothing is left\nbehind, also "
-        "after Ctrl-C.\n\n"
-        "Without IMAGE an ext4 image with real files is made.  An IMAGE of "
-        "your own, of any\ncontent, is only read unless --rw is given.\n\n"
+        "Shows the whole thing: starts a private local hypervisor and "
+        "backend, serves\n"
+        "an image to four guests, kills workers under them, checks every "
+        "byte and file\n"
+        "that came out, and measures persistent grants against grant "
+        "copy and plain\n"
+        "mapping. Nothing is left behind, also after Ctrl-C.\n"
+        "\n"
+        "Without IMAGE an ext4 image with real files is made. An IMAGE "
+        "of your own, of\n"
+        "any content, is only read unless --rw is given.\n"
+        "\n"
         "  freehold run\n"
         "  freehold run debian.img\n",
     .options = options,
