@@ -137,8 +137,8 @@ fh_blkif_decode_head(enum fh_blkif_abi abi, const void *slot, uint64_t *id,
  * fh_blkif_decode - judge one request
  *
  * @slot: a private copy, fh_blkif_slot_bytes() long
- * @req:  written on success only.  An indirect request still needs its
- *        segments: fh_blkif_decode_segs().
+ * @req:  written on success only; of segs and pages as many as it counts.  An
+ *        indirect request still needs its segments: fh_blkif_decode_segs().
  *
  * Where the protocol's text leaves room:
  *   - a flush carries no segments: FH_BLKIF_E_SEGMENTS otherwise.  Linux's

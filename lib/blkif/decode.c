@@ -2,8 +2,8 @@
 /*
  * The back half of the codec: requests in, responses out.
  *
- * Each decoder is a flat list of refusals and then the result.  A request is
- * built in a local and copied out at the end, so a refused one leaves nothing.
+ * Each decoder is a flat list of refusals and then the result: nothing is
+ * written before the last check, nothing is refused after it.
  * Rules of the protocol that are easily missed:
  *   - 512-byte sectors everywhere; a segment is 1 to 8 of them in one page;
  *   - a disk is protected by what a request does, not by its operation: an
@@ -43,18 +43,22 @@ enum {
     SECTORS_PER_PAGE = FH_PAGE_BYTES / FH_SECTOR_BYTES,
 };
 
-/* Sums up @n segments.  Returns 0 or FH_BLKIF_E_SEGMENTS. */
+/* Sums up @n descriptors as they stand on the wire.  Returns 0 or
+ * FH_BLKIF_E_SEGMENTS. */
 static int
-count_sectors(const struct fh_blkif_seg *segs, uint32_t n, uint64_t *n_sectors)
+count_sectors(const uint8_t *segs, uint32_t n, uint64_t *n_sectors)
 {
     uint64_t sum = 0;
 
-    for (uint32_t i = 0; i < n; i++) {
-        if (segs[i].last >= SECTORS_PER_PAGE)
+    for (uint32_t i = 0; i < n; i++, segs += sizeof(struct fh_blkif_seg)) {
+        const uint8_t first = segs[offsetof(struct fh_blkif_seg, first)];
+        const uint8_t last = segs[offsetof(struct fh_blkif_seg, last)];
+
+        if (last >= SECTORS_PER_PAGE)
             return FH_BLKIF_E_SEGMENTS;
-        if (segs[i].first > segs[i].last)
+        if (first > last)
             return FH_BLKIF_E_SEGMENTS;
-        sum += segs[i].last - segs[i].first + 1u;
+        sum += last - first + 1u;
     }
     *n_sectors = sum;
     return 0;
@@ -78,29 +82,51 @@ segment_count_valid(enum fh_blkif_op op, uint8_t n)
     return false;
 }
 
+/* What all requests have in common, once one has passed. */
+static void
+fill(const struct fh_blkif_layout *at, const uint8_t *slot, enum fh_blkif_op op,
+     uint64_t n_sectors, struct fh_blkif_req *req)
+{
+    req->op = op;
+    req->indirect = false;
+    req->wire_op = slot[0];
+    req->flag = 0;
+    req->handle = load16(slot + 2);
+    req->n_segs = 0;
+    req->n_pages = 0;
+    req->id = load64(slot + at->id);
+    req->sector = load64(slot + at->sector);
+    req->n_sectors = n_sectors;
+}
+
 static int
 decode_direct(const struct fh_blkif_layout *at, const uint8_t *slot,
-              const struct fh_blkif_limits *limits, struct fh_blkif_req *req)
+              const struct fh_blkif_limits *limits, enum fh_blkif_op op,
+              struct fh_blkif_req *req)
 {
+    const uint8_t *segs = slot + at->segs;
+    const uint64_t sector = load64(slot + at->sector);
     const uint8_t n = slot[1];
+    uint64_t n_sectors;
     int r;
 
-    if (!segment_count_valid(req->op, n))
+    if (!segment_count_valid(op, n))
         return FH_BLKIF_E_SEGMENTS;
-    if (limits->read_only && n && req->op != FH_BLKIF_READ)
+    if (limits->read_only && n && op != FH_BLKIF_READ)
         return FH_BLKIF_E_READONLY;
-
-    memcpy(req->segs, slot + at->segs, n * sizeof(req->segs[0]));
-    for (uint8_t i = 0; i < n; i++)
-        req->segs[i].reserved = 0; /* the peer's padding */
-    r = count_sectors(req->segs, n, &req->n_sectors);
+    r = count_sectors(segs, n, &n_sectors);
     if (r)
         return r;
-    if (n && !fh_range_inside(req->sector, req->n_sectors, limits->n_sectors))
+    if (n && !fh_range_inside(sector, n_sectors, limits->n_sectors))
         return FH_BLKIF_E_RANGE;
 
+    fill(at, slot, op, n_sectors, req);
     req->n_segs = n;
-    req->handle = load16(slot + 2);
+    for (uint8_t i = 0; i < n; i++) {
+        memcpy(&req->segs[i], segs + i * sizeof(req->segs[i]),
+               sizeof(req->segs[i]));
+        req->segs[i].reserved = 0; /* the peer's padding */
+    }
     return 0;
 }
 
@@ -108,16 +134,18 @@ static int
 decode_discard(const struct fh_blkif_layout *at, const uint8_t *slot,
                const struct fh_blkif_limits *limits, struct fh_blkif_req *req)
 {
-    req->flag = slot[1];
-    req->handle = load16(slot + 2);
-    req->n_sectors = load64(slot + at->discard_n);
+    const uint64_t sector = load64(slot + at->sector);
+    const uint64_t n_sectors = load64(slot + at->discard_n);
 
     if (limits->read_only)
         return FH_BLKIF_E_READONLY;
-    if (!req->n_sectors)
+    if (!n_sectors)
         return FH_BLKIF_E_RANGE;
-    if (!fh_range_inside(req->sector, req->n_sectors, limits->n_sectors))
+    if (!fh_range_inside(sector, n_sectors, limits->n_sectors))
         return FH_BLKIF_E_RANGE;
+
+    fill(at, slot, FH_BLKIF_DISCARD, n_sectors, req);
+    req->flag = slot[1];
     return 0;
 }
 
@@ -125,64 +153,32 @@ static int
 decode_indirect(const struct fh_blkif_layout *at, const uint8_t *slot,
                 const struct fh_blkif_limits *limits, struct fh_blkif_req *req)
 {
+    const uint64_t sector = load64(slot + at->sector);
+    const uint8_t inner = slot[1];
     const uint16_t n = load16(slot + 2);
 
-    if (slot[1] != BLKIF_OP_READ && slot[1] != BLKIF_OP_WRITE)
+    if (inner != BLKIF_OP_READ && inner != BLKIF_OP_WRITE)
         return FH_BLKIF_E_INDIRECT;
     if (n < 1 || n > limits->max_indirect || n > FH_BLKIF_MAX_SEGMENTS)
         return FH_BLKIF_E_INDIRECT;
-    if (limits->read_only && slot[1] == BLKIF_OP_WRITE)
+    if (limits->read_only && inner == BLKIF_OP_WRITE)
         return FH_BLKIF_E_READONLY;
     /* Every segment is a sector at least: do not fetch what cannot fit. */
-    if (!fh_range_inside(req->sector, n, limits->n_sectors))
+    if (!fh_range_inside(sector, n, limits->n_sectors))
         return FH_BLKIF_E_RANGE;
 
-    req->op = slot[1] == BLKIF_OP_READ ? FH_BLKIF_READ : FH_BLKIF_WRITE;
+    fill(at, slot, inner == BLKIF_OP_READ ? FH_BLKIF_READ : FH_BLKIF_WRITE, 0,
+         req);
     req->indirect = true;
-    req->n_segs = n;
-    req->n_pages = (uint16_t)(fh_round_up(n, FH_BLKIF_SEGS_PER_PAGE) /
-                              FH_BLKIF_SEGS_PER_PAGE);
+    req->wire_op = inner;
     req->handle = load16(slot + at->indirect_handle);
+    req->n_segs = n;
+    req->n_pages =
+        (uint16_t)((n + FH_BLKIF_SEGS_PER_PAGE - 1u) / FH_BLKIF_SEGS_PER_PAGE);
     /* What lies behind the pages in use is garbage. */
     memcpy(req->pages, slot + at->indirect_grefs,
            req->n_pages * sizeof(req->pages[0]));
     return 0;
-}
-
-/* Judges the operation byte of a slot and, by its kind, the rest of it. */
-static int
-decode_op(const struct fh_blkif_layout *at, const uint8_t *slot,
-          const struct fh_blkif_limits *limits, struct fh_blkif_req *req)
-{
-    switch (slot[0]) {
-    case BLKIF_OP_READ:
-        req->op = FH_BLKIF_READ;
-        return decode_direct(at, slot, limits, req);
-    case BLKIF_OP_WRITE:
-        req->op = FH_BLKIF_WRITE;
-        return decode_direct(at, slot, limits, req);
-    case BLKIF_OP_WRITE_BARRIER:
-        if (!limits->barrier)
-            return FH_BLKIF_E_OP;
-        req->op = FH_BLKIF_BARRIER;
-        return decode_direct(at, slot, limits, req);
-    case BLKIF_OP_FLUSH_DISKCACHE:
-        if (!limits->flush)
-            return FH_BLKIF_E_OP;
-        req->op = FH_BLKIF_FLUSH;
-        return decode_direct(at, slot, limits, req);
-    case BLKIF_OP_DISCARD:
-        if (!limits->discard)
-            return FH_BLKIF_E_OP;
-        req->op = FH_BLKIF_DISCARD;
-        return decode_discard(at, slot, limits, req);
-    case BLKIF_OP_INDIRECT:
-        if (!limits->max_indirect)
-            return FH_BLKIF_E_OP;
-        return decode_indirect(at, slot, limits, req);
-    default: /* a peer's byte, not an enum of ours */
-        return FH_BLKIF_E_OP;
-    }
 }
 
 void
@@ -201,15 +197,31 @@ fh_blkif_decode(enum fh_blkif_abi abi, const void *slot,
 {
     const struct fh_blkif_layout *at = fh_blkif_layout_of(abi);
     const uint8_t *wire = slot;
-    struct fh_blkif_req out = {.sector = load64(wire + at->sector)};
-    int r;
 
-    fh_blkif_decode_head(abi, slot, &out.id, &out.wire_op);
-    r = decode_op(at, wire, limits, &out);
-    if (r)
-        return r;
-    *req = out;
-    return 0;
+    switch (wire[0]) {
+    case BLKIF_OP_READ:
+        return decode_direct(at, wire, limits, FH_BLKIF_READ, req);
+    case BLKIF_OP_WRITE:
+        return decode_direct(at, wire, limits, FH_BLKIF_WRITE, req);
+    case BLKIF_OP_WRITE_BARRIER:
+        if (!limits->barrier)
+            return FH_BLKIF_E_OP;
+        return decode_direct(at, wire, limits, FH_BLKIF_BARRIER, req);
+    case BLKIF_OP_FLUSH_DISKCACHE:
+        if (!limits->flush)
+            return FH_BLKIF_E_OP;
+        return decode_direct(at, wire, limits, FH_BLKIF_FLUSH, req);
+    case BLKIF_OP_DISCARD:
+        if (!limits->discard)
+            return FH_BLKIF_E_OP;
+        return decode_discard(at, wire, limits, req);
+    case BLKIF_OP_INDIRECT:
+        if (!limits->max_indirect)
+            return FH_BLKIF_E_OP;
+        return decode_indirect(at, wire, limits, req);
+    default: /* a peer's byte, not an enum of ours */
+        return FH_BLKIF_E_OP;
+    }
 }
 
 int
@@ -219,7 +231,7 @@ fh_blkif_decode_segs(const struct fh_blkif_limits *limits,
     uint64_t n_sectors;
     int r;
 
-    r = count_sectors(segs, req->n_segs, &n_sectors);
+    r = count_sectors((const uint8_t *)segs, req->n_segs, &n_sectors);
     if (r)
         return r;
     if (!fh_range_inside(req->sector, n_sectors, limits->n_sectors))

@@ -340,12 +340,29 @@ count_verdict(struct fh_pgrant_stats *s, int r)
         s->nocache++;
 }
 
+/* The rest of a get that has met a reference without a page; kept out of the
+ * way of those that have not. */
+static __attribute__((noinline)) int
+get_missed(struct fh_pgrant *c, const uint32_t *refs, uint32_t n,
+           uint32_t n_miss, uint64_t now_ns, void **addrs)
+{
+    int r;
+
+    r = fill(c, refs, n, n_miss, now_ns, addrs);
+    if (!r)
+        return 0;
+    count_verdict(&c->stats, r);
+    for (uint32_t i = 0; i < n; i++)
+        if (addrs[i])
+            unpin(c, &c->pages[page_of(c, refs[i])], now_ns);
+    return r;
+}
+
 int
 fh_pgrant_get(struct fh_pgrant *c, const uint32_t *refs, uint32_t n,
               uint64_t now_ns, void **addrs)
 {
     uint32_t n_miss = 0;
-    int r;
 
     for (uint32_t i = 0; i < n; i++) {
         const uint16_t p = page_of(c, refs[i]);
@@ -358,17 +375,7 @@ fh_pgrant_get(struct fh_pgrant *c, const uint32_t *refs, uint32_t n,
             n_miss++;
     }
     c->stats.hits += n - n_miss;
-    if (!n_miss)
-        return 0;
-
-    r = fill(c, refs, n, n_miss, now_ns, addrs);
-    if (!r)
-        return 0;
-    count_verdict(&c->stats, r);
-    for (uint32_t i = 0; i < n; i++)
-        if (addrs[i])
-            unpin(c, &c->pages[page_of(c, refs[i])], now_ns);
-    return r;
+    return n_miss ? get_missed(c, refs, n, n_miss, now_ns, addrs) : 0;
 }
 
 void

@@ -74,6 +74,7 @@ check_inverse(enum fh_blkif_abi abi, const struct fh_blkif_limits *limits,
     struct fh_blkif_req again;
 
     fh_blkif_encode(abi, req, slot);
+    memset(&again, POISON, sizeof(again));
     CHECK(fh_blkif_decode(abi, slot, limits, &again) == 0);
     CHECK(!memcmp(&again, req, sizeof(again)));
 }

@@ -274,7 +274,7 @@ static void
 check_fields(const struct row *row, enum fh_blkif_abi abi, const uint8_t *slot)
 {
     const struct fh_blkif_limits limits = limits_of(row->how);
-    struct fh_blkif_req req;
+    struct fh_blkif_req req = {.op = FH_BLKIF_READ};
     uint64_t sum = 0;
 
     if (fh_blkif_decode(abi, slot, &limits, &req))
@@ -317,6 +317,9 @@ check_roundtrip(const struct row *row, enum fh_blkif_abi abi,
     const struct fh_blkif_limits limits = limits_of(row->how);
     uint8_t buf[FH_BLKIF_MAX_SLOT_BYTES + 1];
     struct fh_blkif_req in, out;
+
+    memset(&in, POISON, sizeof(in));
+    memset(&out, POISON, sizeof(out));
 
     if (fh_blkif_decode(abi, slot, &limits, &in))
         return;
