@@ -42,6 +42,7 @@ struct fh_hv_chan {
     struct fh_hv_end end[2];
     uint64_t uid[2];
     bool is_open[2];
+    uint32_t holds; /* of notifications on unmap */
 };
 
 enum { FDS_PER_CHAN = 6 };
@@ -278,6 +279,14 @@ chan_free(struct fh_hv *hv, struct fh_hv_chan *chan)
     hv->n_chans--;
 }
 
+/* Frees the channel unless an end is open or somebody holds it. */
+static void
+chan_drop(struct fh_hv *hv, struct fh_hv_chan *chan)
+{
+    if (!chan->is_open[0] && !chan->is_open[1] && !chan->holds)
+        chan_free(hv, chan);
+}
+
 static void
 port_open(struct fh_hv_conn *conn, uint32_t port, struct fh_hv_chan *chan,
           unsigned end)
@@ -305,8 +314,7 @@ port_close(struct fh_hv_domain *dom, uint32_t port)
     p->chan = NULL;
     dom->n_ports--;
     chan->is_open[p->end] = false;
-    if (!chan->is_open[1 - p->end])
-        chan_free(dom->hv, chan);
+    chan_drop(dom->hv, chan);
 }
 
 /* What a library needs for one of its ports. */
@@ -336,17 +344,31 @@ bell_ring(const struct fh_hv_end *end)
 }
 
 int
-fh_hv_ev_send(struct fh_hv_domain *dom, uint32_t port)
+fh_hv_ev_hold(struct fh_hv_domain *dom, uint64_t port,
+              struct fh_hv_chan **chan, unsigned *end)
 {
-    const struct fh_hv_port *p = &dom->ports[port];
-
-    if (port >= FH_HV_PORTS_MAX || !p->chan)
+    if (port >= FH_HV_PORTS_MAX || !dom->ports[port].chan)
         return FH_EINVAL;
-    const struct fh_hv_end *peer = &p->chan->end[1 - p->end];
-
-    if (fh_evslot_send(&p->chan->file->slots[peer->slot]))
-        bell_ring(peer);
+    *chan = dom->ports[port].chan;
+    *end = dom->ports[port].end;
+    (*chan)->holds++;
     return 0;
+}
+
+void
+fh_hv_ev_send(struct fh_hv_chan *chan, unsigned end)
+{
+    const struct fh_hv_end *peer = &chan->end[1 - end];
+
+    if (fh_evslot_send(&chan->file->slots[peer->slot]))
+        bell_ring(peer);
+}
+
+void
+fh_hv_ev_release(struct fh_hv *hv, struct fh_hv_chan *chan)
+{
+    chan->holds--;
+    chan_drop(hv, chan);
 }
 
 /* ---------------------------------------------------------------- handles -- */

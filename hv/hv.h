@@ -253,7 +253,8 @@ struct fh_hv_notify {
     uint32_t key;    /* handle of a mapping, or number of a share */
     uint32_t mfn;
     uint32_t offset; /* of the byte to clear, or FH_HV_NO_NOTIFY */
-    uint32_t port;   /* to notify, or FH_HV_NO_NOTIFY */
+    struct fh_hv_chan *chan; /* held; to notify from this end, or NULL */
+    unsigned end;
 };
 
 LIST_HEAD(fh_hv_notify_list, fh_hv_notify);
@@ -379,9 +380,16 @@ fh_hv_call fh_hv_ev_open, fh_hv_ev_adopt, fh_hv_ev_alloc, fh_hv_ev_bind,
     fh_hv_ev_unbind, fh_hv_ev_restrict, fh_hv_ev_port;
 bool
 fh_hv_ev_close(struct fh_hv_conn *conn, uint32_t budget);
-/* Notifies the other end of @port of @dom. */
+/* Keeps the channel of @port of @dom, though the port may be closed: its
+ * process died, and what notifies of that comes later. */
 FH_MUST_CHECK int
-fh_hv_ev_send(struct fh_hv_domain *dom, uint32_t port);
+fh_hv_ev_hold(struct fh_hv_domain *dom, uint64_t port,
+              struct fh_hv_chan **chan, unsigned *end);
+/* Notifies the other end. */
+void
+fh_hv_ev_send(struct fh_hv_chan *chan, unsigned end);
+void
+fh_hv_ev_release(struct fh_hv *hv, struct fh_hv_chan *chan);
 /* Drops slot files of a dead domain. */
 void
 fh_hv_slotfiles_sweep(struct fh_hv *hv, uint64_t uid);

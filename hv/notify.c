@@ -13,13 +13,10 @@ int
 fh_hv_notify_set(struct fh_hv_conn *conn, uint32_t key, uint32_t mfn)
 {
     const uint64_t offset = conn->req.arg[1], port = conn->req.arg[2];
-    struct fh_hv_domain *dom = conn->dom;
     struct fh_hv_notify *n;
+    int r;
 
     if (offset != FH_HV_NO_NOTIFY && offset >= FH_PAGE_BYTES)
-        return FH_EINVAL;
-    if (port != FH_HV_NO_NOTIFY &&
-        (port >= FH_HV_PORTS_MAX || !dom->ports[port].chan))
         return FH_EINVAL;
     if (conn->n_notifies == FH_HV_NOTIFIES_MAX)
         return FH_ENOSPC;
@@ -27,11 +24,15 @@ fh_hv_notify_set(struct fh_hv_conn *conn, uint32_t key, uint32_t mfn)
     if (!n)
         return FH_ENOMEM;
     *n = (struct fh_hv_notify){
-        .key = key,
-        .mfn = mfn,
-        .offset = (uint32_t)offset,
-        .port = (uint32_t)port,
+        .key = key, .mfn = mfn, .offset = (uint32_t)offset,
     };
+    r = port == FH_HV_NO_NOTIFY
+            ? 0
+            : fh_hv_ev_hold(conn->dom, port, &n->chan, &n->end);
+    if (r) {
+        free(n);
+        return r;
+    }
     LIST_INSERT_HEAD(&conn->notifies, n, link);
     conn->n_notifies++;
     return 0;
@@ -46,9 +47,10 @@ fire(struct fh_hv_conn *conn, const struct fh_hv_notify *n)
         if (page)
             fh_store_release8(page + n->offset, 0);
     }
-    /* The port may be closed by now; then there is nobody to tell. */
-    if (n->port != FH_HV_NO_NOTIFY && fh_hv_ev_send(conn->dom, n->port) < 0)
+    if (!n->chan)
         return;
+    fh_hv_ev_send(n->chan, n->end);
+    fh_hv_ev_release(conn->hv, n->chan);
 }
 
 void

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Event channels as a program sees them: masking, coalescing, who may bind
+ * what, a handle that is passed on, notification on unmap.  One process plays
+ * both domains, which fhv's own uid may.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <xenevtchn.h>
+#include <xengnttab.h>
+
+#include "world.h"
+
+static struct world world;
+static struct fh_hvctl_domain zero, front, other;
+
+static xenevtchn_handle *
+open_as(const struct fh_hvctl_domain *dom, unsigned flags)
+{
+    world_enter(dom);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, flags);
+
+    EXPECT(ev, "xenevtchn_open: %d", errno);
+    return ev;
+}
+
+static bool
+is_ready(xenevtchn_handle *ev)
+{
+    struct pollfd pfd = { .fd = xenevtchn_fd(ev), .events = POLLIN };
+
+    return poll(&pfd, 1, 0) == 1;
+}
+
+/* A bound pair: *@f waits in front, *@b was bound in domain 0. */
+static void
+pair_open(xenevtchn_handle **f, int *fp, xenevtchn_handle **b, int *bp)
+{
+    *f = open_as(&front, 0);
+    *b = open_as(&zero, 0);
+    *fp = xenevtchn_bind_unbound_port(*f, 0);
+    EXPECT(*fp > 0);
+    *bp = xenevtchn_bind_interdomain(*b, front.domid, (evtchn_port_t)*fp);
+    EXPECT(*bp > 0, "bind: %d", errno);
+    EXPECT_EQ(xenevtchn_pending(*b), *bp, "pending at bind");
+    EXPECT_EQ(xenevtchn_unmask(*b, (evtchn_port_t)*bp), 0);
+}
+
+static void
+port__stays_masked_until_unmasked_and_coalesces(void **state)
+{
+    xenevtchn_handle *f, *b;
+    int fp, bp;
+
+    pair_open(&f, &fp, &b, &bp);
+    for (int round = 0; round < 1000; round++) {
+        for (int i = 0; i < 3; i++)
+            EXPECT_EQ(xenevtchn_notify(b, (evtchn_port_t)bp), 0);
+        EXPECT(is_ready(f));
+        EXPECT_EQ(xenevtchn_pending(f), fp);
+        EXPECT(!is_ready(f), "three are one");
+        EXPECT_EQ(xenevtchn_notify(b, (evtchn_port_t)bp), 0);
+        EXPECT(!is_ready(f), "masked");
+        EXPECT_EQ(xenevtchn_unmask(f, (evtchn_port_t)fp), 0);
+        EXPECT(is_ready(f), "kept");
+        EXPECT_EQ(xenevtchn_unmask(f, (evtchn_port_t)fp), 0, "harmless");
+        EXPECT_EQ(xenevtchn_pending(f), fp);
+        EXPECT_EQ(xenevtchn_unmask(f, (evtchn_port_t)fp), 0);
+        EXPECT(!is_ready(f));
+    }
+    EXPECT(fcntl(xenevtchn_fd(f), F_SETFL, O_NONBLOCK) == 0);
+    EXPECT_EQ(xenevtchn_pending(f), -1);
+    EXPECT_EQ(errno, EAGAIN);
+    xenevtchn_close(f);
+    xenevtchn_close(b);
+}
+
+static void
+many_ports__are_all_delivered(void **state)
+{
+    enum { N = 200 };
+    xenevtchn_handle *f = open_as(&front, 0), *b = open_as(&zero, 0);
+    int fp[N], bp[N];
+    bool seen[4096] = { false };
+
+    for (int i = 0; i < N; i++) {
+        fp[i] = xenevtchn_bind_unbound_port(f, 0);
+        bp[i] = xenevtchn_bind_interdomain(b, front.domid,
+                                           (evtchn_port_t)fp[i]);
+        EXPECT(fp[i] > 0 && bp[i] > 0, "%d: %d", i, errno);
+    }
+    for (int i = 0; i < N; i++)
+        EXPECT_EQ(xenevtchn_notify(b, (evtchn_port_t)bp[i]), 0);
+    for (int i = 0; i < N; i++) {
+        int port = xenevtchn_pending(f);
+
+        EXPECT(port > 0 && !seen[port], "port %d", port);
+        seen[port] = true;
+    }
+    EXPECT(!is_ready(f));
+    /* All were sent again while masked. */
+    for (int i = 0; i < N; i++)
+        EXPECT_EQ(xenevtchn_notify(b, (evtchn_port_t)bp[i]), 0);
+    for (int i = 0; i < N; i++)
+        EXPECT_EQ(xenevtchn_unmask(f, (evtchn_port_t)fp[i]), 0);
+    for (int i = 0; i < N; i++) {
+        EXPECT(is_ready(f), "%d", i);
+        EXPECT(xenevtchn_pending(f) > 0);
+    }
+    EXPECT(!is_ready(f));
+    xenevtchn_close(f);
+    xenevtchn_close(b);
+    EXPECT_EQ(world_count(&world, -1, "channels"), 0);
+}
+
+static void
+bind__is_refused(void **state)
+{
+    xenevtchn_handle *f, *b, *o = open_as(&other, 0);
+    int fp, bp;
+
+    pair_open(&f, &fp, &b, &bp);
+    EXPECT_EQ(xenevtchn_bind_interdomain(b, front.domid, (evtchn_port_t)fp),
+              -1);
+    EXPECT_EQ(errno, EINVAL, "still bound");
+    EXPECT_EQ(xenevtchn_bind_interdomain(b, front.domid, 77), -1);
+    EXPECT_EQ(errno, EINVAL, "no such port");
+    EXPECT_EQ(xenevtchn_bind_interdomain(b, 999, 1), -1);
+    EXPECT_EQ(errno, ESRCH, "no such domain");
+    EXPECT_EQ(xenevtchn_unbind(b, (evtchn_port_t)bp), 0);
+    EXPECT_EQ(xenevtchn_unbind(b, (evtchn_port_t)bp), -1);
+    EXPECT_EQ(errno, ENOTCONN);
+    EXPECT_EQ(xenevtchn_bind_interdomain(o, front.domid, (evtchn_port_t)fp),
+              -1);
+    EXPECT_EQ(errno, EINVAL, "it waits for somebody else");
+    EXPECT_EQ(xenevtchn_bind_virq(b, 0), -1);
+    EXPECT_EQ(errno, ENOSYS);
+    EXPECT_EQ(xenevtchn_restrict(b, front.domid), 0);
+    EXPECT_EQ(xenevtchn_bind_unbound_port(b, other.domid), -1);
+    EXPECT_EQ(errno, EPERM);
+    EXPECT_EQ(xenevtchn_restrict(b, other.domid), -1, "once");
+    bp = xenevtchn_bind_interdomain(b, front.domid, (evtchn_port_t)fp);
+    EXPECT(bp > 0, "the one it is restricted to: %d", errno);
+    xenevtchn_close(f);
+    xenevtchn_close(b);
+    xenevtchn_close(o);
+}
+
+static void
+survivor__waits_for_the_successor(void **state)
+{
+    xenevtchn_handle *f, *b;
+    int fp, bp;
+
+    pair_open(&f, &fp, &b, &bp);
+    for (int round = 0; round < 5; round++) {
+        EXPECT_EQ(xenevtchn_close(b), 0);
+        EXPECT(!is_ready(f), "no event at the peer's death");
+        EXPECT_EQ(xenevtchn_notify(f, (evtchn_port_t)fp), 0, "dropped");
+        b = open_as(&zero, 0);
+        bp = xenevtchn_bind_interdomain(b, front.domid, (evtchn_port_t)fp);
+        EXPECT(bp > 0, "round %d: %d", round, errno);
+        EXPECT_EQ(xenevtchn_pending(b), bp);
+        EXPECT(!is_ready(b), "once");
+        EXPECT_EQ(xenevtchn_unmask(b, (evtchn_port_t)bp), 0);
+        EXPECT_EQ(xenevtchn_notify(b, (evtchn_port_t)bp), 0);
+        EXPECT_EQ(xenevtchn_pending(f), fp);
+        EXPECT_EQ(xenevtchn_unmask(f, (evtchn_port_t)fp), 0);
+        EXPECT_EQ(xenevtchn_notify(f, (evtchn_port_t)fp), 0);
+        EXPECT_EQ(xenevtchn_pending(b), bp);
+    }
+    /* The one that waited first goes: the roles may change. */
+    EXPECT_EQ(xenevtchn_close(f), 0);
+    f = open_as(&front, 0);
+    fp = xenevtchn_bind_interdomain(f, 0, (evtchn_port_t)bp);
+    EXPECT(fp > 0, "bind: %d", errno);
+    EXPECT_EQ(xenevtchn_pending(f), fp);
+    EXPECT_EQ(xenevtchn_notify(f, (evtchn_port_t)fp), 0);
+    xenevtchn_close(f);
+    xenevtchn_close(b);
+    EXPECT_EQ(world_count(&world, -1, "channels"), 0);
+}
+
+static void
+handle__is_shared_through_its_descriptor(void **state)
+{
+    xenevtchn_handle *f, *b, *again;
+    int fp, bp;
+
+    pair_open(&f, &fp, &b, &bp);
+    int fd = dup(xenevtchn_fd(f));
+
+    world_enter(&front);
+    again = xenevtchn_fdopen(NULL, fd, 0);
+    EXPECT(again, "fdopen: %d", errno);
+    EXPECT_EQ(xenevtchn_close(f), 0);
+    EXPECT_EQ(world_count(&world, front.domid, "ports"), 1, "still open");
+    EXPECT_EQ(xenevtchn_notify(again, (evtchn_port_t)fp), 0);
+    EXPECT_EQ(xenevtchn_pending(b), bp);
+    EXPECT_EQ(xenevtchn_notify(again, (evtchn_port_t)fp + 1), -1);
+    EXPECT_EQ(errno, ENOTCONN);
+    EXPECT_EQ(xenevtchn_close(again), 0);
+    EXPECT_EQ(world_count(&world, front.domid, "ports"), 0);
+    EXPECT(!xenevtchn_fdopen(NULL, 0, 0), "not a handle");
+    EXPECT(!xenevtchn_fdopen(NULL, 0, XENEVTCHN_NO_CLOEXEC));
+    EXPECT_EQ(errno, EINVAL);
+    xenevtchn_close(b);
+}
+
+/* Opens a port, becomes a new program that goes on with it. */
+static void
+execer(const struct fh_hvctl_domain *dom, int in, int out, void *arg)
+{
+    xenevtchn_handle *ev = xenevtchn_open(NULL, XENEVTCHN_NO_CLOEXEC);
+    char words[4][16];
+    int port = ev ? xenevtchn_bind_unbound_port(ev, 0) : -1;
+    char byte;
+
+    CHECK(port > 0);
+    tell(out, &port, sizeof(port));
+    hear(in, &byte, 1); /* an event came, and is masked now */
+    CHECK(xenevtchn_pending(ev) == port);
+    snprintf(words[0], sizeof(words[0]), "%d", xenevtchn_fd(ev));
+    snprintf(words[1], sizeof(words[1]), "%d", port);
+    snprintf(words[2], sizeof(words[2]), "%d", in);
+    snprintf(words[3], sizeof(words[3]), "%d", out);
+    execl("/proc/self/exe", "events_test", "--adopt", words[0], words[1],
+          words[2], words[3], NULL);
+    CHECK(!"exec");
+}
+
+static int
+adopt(char **argv)
+{
+    const int fd = atoi(argv[0]), port = atoi(argv[1]), in = atoi(argv[2]);
+    const int out = atoi(argv[3]);
+    xenevtchn_handle *ev = xenevtchn_fdopen(NULL, fd, 0);
+    char byte;
+
+    CHECK(ev);
+    CHECK(!is_ready(ev)); /* masked by who was here before */
+    tell(out, "1", 1);
+    hear(in, &byte, 1); /* another event came */
+    CHECK(!is_ready(ev));
+    CHECK(xenevtchn_unmask(ev, (evtchn_port_t)port) == 0);
+    CHECK(xenevtchn_pending(ev) == port);
+    CHECK(xenevtchn_unmask(ev, (evtchn_port_t)port) == 0);
+    CHECK(xenevtchn_notify(ev, (evtchn_port_t)port) == 0);
+    CHECK(xenevtchn_pending(ev) == port);
+    CHECK(xenevtchn_close(ev) == 0);
+    tell(out, "2", 1);
+    hear(in, &byte, 1);
+    return 0;
+}
+
+static void
+handle__survives_an_exec(void **state)
+{
+    xenevtchn_handle *b = open_as(&zero, 0);
+    struct process p;
+    int port, bp;
+    char byte;
+
+    process_start(&p, &front, execer, NULL);
+    hear(p.from, &port, sizeof(port));
+    bp = xenevtchn_bind_interdomain(b, front.domid, (evtchn_port_t)port);
+    EXPECT(bp > 0 && xenevtchn_pending(b) == bp);
+    EXPECT_EQ(xenevtchn_unmask(b, (evtchn_port_t)bp), 0);
+    EXPECT_EQ(xenevtchn_notify(b, (evtchn_port_t)bp), 0);
+    tell(p.to, "g", 1);
+    hear(p.from, &byte, 1);
+    EXPECT_EQ(xenevtchn_notify(b, (evtchn_port_t)bp), 0);
+    tell(p.to, "g", 1);
+    EXPECT_EQ(xenevtchn_pending(b), bp);
+    EXPECT_EQ(xenevtchn_notify(b, (evtchn_port_t)bp), 0);
+    hear(p.from, &byte, 1);
+    EXPECT_EQ(world_count(&world, front.domid, "ports"), 0, "closed");
+    EXPECT_EQ(world_count(&world, front.domid, "connections"), 0);
+    tell(p.to, "g", 1);
+    process_end(&p);
+    xenevtchn_close(b);
+}
+
+/* Maps with a notification, then dies or waits to be killed. */
+static void
+notifier(const struct fh_hvctl_domain *dom, int in, int out, void *arg)
+{
+    const uint32_t *ref = arg;
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    int port = xenevtchn_bind_interdomain(ev, front.domid, ref[1]);
+    char byte;
+
+    CHECK(port > 0);
+    CHECK(!xengnttab_map_grant_ref_notify(gnt, front.domid, ref[0], PROT_READ,
+                                          8, (evtchn_port_t)port));
+    CHECK(errno == EINVAL); /* who may not write may not clear */
+    uint8_t *page =
+        xengnttab_map_grant_ref_notify(gnt, front.domid, ref[0],
+                                       PROT_READ | PROT_WRITE, 8,
+                                       (evtchn_port_t)port);
+    CHECK(page);
+    page[7] = page[8] = page[9] = 0xaa;
+    tell(out, "m", 1);
+    hear(in, &byte, 1);
+    CHECK(xengnttab_unmap(gnt, page, 1) == 0);
+    tell(out, "u", 1);
+    hear(in, &byte, 1);
+}
+
+static void
+unmap__notifies_by_call_and_by_death(void **state)
+{
+    xenevtchn_handle *f = open_as(&front, 0);
+    xengntshr_handle *shr = xengntshr_open(NULL, 0);
+    uint32_t ref[2];
+    uint8_t *page = xengntshr_share_pages(shr, 0, 1, ref, 1);
+    int port = xenevtchn_bind_unbound_port(f, 0);
+    char byte;
+
+    EXPECT(page && port > 0);
+    ref[1] = (uint32_t)port;
+    for (int dies = 0; dies < 2; dies++) {
+        struct process p;
+
+        process_start(&p, &zero, notifier, ref);
+        hear(p.from, &byte, 1);
+        EXPECT_EQ(page[8], 0xaa);
+        EXPECT(!is_ready(f));
+        if (dies) {
+            process_kill(&p);
+        } else {
+            tell(p.to, "u", 1);
+            hear(p.from, &byte, 1);
+        }
+        EXPECT_EQ(xenevtchn_pending(f), port, "dies %d", dies);
+        EXPECT_EQ(xenevtchn_unmask(f, ref[1]), 0);
+        EXPECT_EQ(page[7], 0xaa);
+        EXPECT_EQ(page[8], 0, "cleared");
+        EXPECT_EQ(page[9], 0xaa);
+        if (!dies) {
+            tell(p.to, "e", 1);
+            process_end(&p);
+        }
+        EXPECT(world_settles(&world, 0, "ports", 0));
+    }
+    EXPECT_EQ(xengntshr_unshare(shr, page, 1), 0);
+    xengntshr_close(shr);
+    xenevtchn_close(f);
+}
+
+static int
+setup(void **state)
+{
+    world_start(&world);
+    EXPECT_EQ(fh_hvctl_find(world.dir, "0", &zero), 0);
+    world_domain(&world, "front", &front);
+    world_domain(&world, "other", &other);
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    EXPECT(world_settles(&world, -1, "channels", 0));
+    EXPECT_EQ(world_count(&world, -1, "slot_files"), 0);
+    EXPECT(world_settles(&world, -1, "connections", 0));
+    world_stop(&world);
+    return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(port__stays_masked_until_unmasked_and_coalesces),
+        cmocka_unit_test(many_ports__are_all_delivered),
+        cmocka_unit_test(bind__is_refused),
+        cmocka_unit_test(survivor__waits_for_the_successor),
+        cmocka_unit_test(handle__is_shared_through_its_descriptor),
+        cmocka_unit_test(handle__survives_an_exec),
+        cmocka_unit_test(unmap__notifies_by_call_and_by_death),
+    };
+
+    if (argc == 6 && !strcmp(argv[1], "--adopt"))
+        return adopt(argv + 2);
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
