@@ -94,10 +94,10 @@ rig_start(const char *program)
 void
 rig_stop(void)
 {
-    (void)fh_hvctl_stop(rig.dir);
+    if (fh_hvctl_stop(rig.dir))
+        rig_die("fhv does not stop: %s", fh_hvctl_error());
     waitpid(rig.fhv, NULL, 0);
-    if (rmdir(rig.dir))
-        fprintf(stderr, "worker rig: %s is not empty\n", rig.dir);
+    (void)rmdir(rig.dir);
 }
 
 /* Runs this program again, in @dom, in @role with @fd as descriptor 3. */
@@ -335,7 +335,8 @@ rig_front_end(struct rig_front *f)
     close(f->sock);
     waitpid(f->pid, NULL, 0);
     snprintf(name, sizeof(name), "%u", f->domid);
-    (void)fh_hvctl_destroy(rig.dir, name);
+    if (fh_hvctl_destroy(rig.dir, name))
+        rig_die("domain %s stays: %s", name, fh_hvctl_error());
 }
 
 static void

@@ -5,6 +5,7 @@
  * "front" are the roles that the rig starts.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,50 +168,261 @@ data__is_right_in_every_mode(void **state)
     }
 }
 
-/* Kills the worker at the k-th store of a fixed load and lets a successor go
- * on.  Returns false when the load needs fewer stores. */
+/* True when the worker died before the frontend's load ended. */
 static bool
-killed_at(struct scene *s, uint32_t k)
+wait_load(struct scene *s)
 {
-    const struct fh_wk_msg h = hello(0, k);
-    const struct fh_wk_msg next = hello(0, 0);
+    struct pollfd fds[] = { { .fd = s->w.sock, .events = POLLIN },
+                            { .fd = s->f.sock, .events = POLLIN } };
+
+    if (poll(fds, 2, 60000) < 1)
+        rig_die("neither a death nor an end");
+    return !fds[1].revents;
+}
+
+/*
+ * A fixed load on a worker that dies at its k-th store to the recovery state;
+ * a successor goes on.  Returns false when there were fewer stores.
+ */
+static bool
+survives_death_at(struct scene *s, uint32_t k)
+{
+    const struct fh_wk_msg doomed = hello(0, k), next = hello(0, 0);
     const struct rig_load load = { .depth = 8, .pages_each = 2,
                                    .write_percent = 60, .flush_every = 7,
                                    .verify = true, .n_requests = 30,
                                    .n_blocks = 12 };
     struct rig_result res;
     bool died;
-    int r;
 
     rig_front_setup(&s->f, &s->ring);
-    r = bring_up(s, &h, false);
+    died = bring_up(s, &doomed, false) != 0;
     rig_front_load(&s->f, &load);
-    if (!r) { /* the frontend ends, or waits for the dead */
-        struct fh_wk_msg m = { .type = FH_WK_QUEUE_DISCONNECT };
-
-        rig_front_result(&s->f, &res);
-        m.disk = RIG_DISK;
-        r = rig_ask(&s->w, &m, NULL, 0);
+    if (!died)
+        died = wait_load(s);
+    if (died) {
+        (void)rig_worker_bury(&s->w);
+        EXPECT_EQ(bring_up(s, &next, true), 0, "death at store %u", k);
     }
-    died = r != 0;
-    (void)next;
+    rig_front_result(&s->f, &res);
+    EXPECT_EQ(res.n, 30, "death at store %u", k);
+    expect_good(&res, "death at a store");
+    if (rig_queue_disconnect(&s->w)) { /* its last store is there */
+        EXPECT(!died);
+        died = true;
+        (void)rig_worker_bury(&s->w);
+    } else {
+        EXPECT_EQ(rig_worker_end(&s->w), 0);
+    }
+    rig_front_teardown(&s->f);
     return died;
+}
+
+static void
+prepare_deaths(struct scene *s, enum fh_wk_store store,
+               enum fh_wk_grants grants)
+{
+    memset(s, 0, sizeof(*s));
+    s->store = store;
+    s->grants = grants;
+    open_store(s);
+    s->rec_fd = rig_recovery_file(RIG_SECTORS);
+    s->ring.n_pages = 64;
+    rig_front_start(&s->f);
+}
+
+static void
+end_deaths(struct scene *s)
+{
+    rig_front_end(&s->f);
+    close(s->store_fd);
+    close(s->rec_fd);
+}
+
+static void
+killed_after_every_store__no_guest_notices(void **state)
+{
+    struct scene s;
+    uint32_t k = 1;
+
+    (void)state;
+    prepare_deaths(&s, FH_WK_STORE_FILE, FH_WK_GRANTS_PERSISTENT);
+    /* The first stores only make the area; start near their end. */
+    for (k = 30; survives_death_at(&s, k); k++)
+        ;
+    EXPECT(k > 150, "only %u stores", k);
+    end_deaths(&s);
+}
+
+static void
+killed_at_any_time__no_guest_notices(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FH_ARRAY_SIZE(ways); i++) {
+        const struct fh_wk_msg next = hello(0, 0);
+        struct rig_result res;
+        struct scene s;
+
+        set_up(&s, ways[i].store, ways[i].grants, ways[i].order, 2048, 0);
+        rig_front_load(&s.f, &(struct rig_load){
+                                 .depth = ways[i].depth,
+                                 .pages_each = ways[i].pages_each,
+                                 .write_percent = 50,
+                                 .verify = true,
+                                 .run_ns = 1200000000 });
+        for (int n = 0; n < 3; n++) {
+            usleep(250000);
+            kill(s.w.pid, SIGKILL);
+            (void)rig_worker_bury(&s.w);
+            EXPECT_EQ(bring_up(&s, &next, true), 0, "%s", ways[i].name);
+        }
+        rig_front_result(&s.f, &res);
+        expect_good(&res, ways[i].name);
+        EXPECT(res.longest_gap_ns < 1000000000, "%s: a pause of %llu ms",
+               ways[i].name, (unsigned long long)res.longest_gap_ns / 1000000);
+        tear_down(&s);
+    }
+}
+
+static void
+cycle(struct scene *s, enum fh_wk_grants grants)
+{
+    const struct rig_load load = { .depth = 4, .pages_each = 1,
+                                   .n_requests = 8 };
+    struct rig_result res;
+
+    rig_front_setup(&s->f, &s->ring);
+    EXPECT_EQ(rig_disk_open(&s->w, s->store, s->store_fd, s->rec_fd, false),
+              0);
+    EXPECT_EQ(rig_queue_connect(&s->w, &s->f, &s->ring, grants, false), 0);
+    res = run(s, load);
+    EXPECT_EQ(res.n, 8);
+    EXPECT_EQ(rig_queue_disconnect(&s->w), 0);
+    EXPECT_EQ(rig_disk_close(&s->w), 0);
+    rig_front_teardown(&s->f);
+}
+
+static void
+thousand_cycles__leave_nothing_behind(void **state)
+{
+    const struct fh_wk_msg h = hello(0, 0);
+    struct rig_usage before, after;
+    struct scene s;
+
+    (void)state;
+    prepare_deaths(&s, FH_WK_STORE_FILE, FH_WK_GRANTS_PERSISTENT);
+    rig_worker_start(&s.w, &h);
+    for (uint32_t i = 0; i < 1000; i++) {
+        cycle(&s, i % 3);
+        if (i == 99)
+            rig_usage(s.w.pid, &before);
+    }
+    rig_usage(s.w.pid, &after);
+    EXPECT_EQ(after.n_fds, before.n_fds);
+    EXPECT_EQ(after.n_maps, before.n_maps);
+    EXPECT(after.resident <= before.resident + 256 * 1024, "%llu to %llu",
+           (unsigned long long)before.resident,
+           (unsigned long long)after.resident);
+    EXPECT_EQ(rig_worker_end(&s.w), 0);
+    end_deaths(&s);
+}
+
+static void
+idle_disk__costs_nothing(void **state)
+{
+    struct rig_usage before, after;
+    struct scene s;
+    uint64_t turns;
+
+    (void)state;
+    set_up(&s, FH_WK_STORE_MEM, FH_WK_GRANTS_PERSISTENT, 0, 64, 50000);
+    (void)run(&s, (struct rig_load){ .depth = 32, .pages_each = 1,
+                                     .n_requests = 1000 });
+    usleep(100000);
+    rig_usage(s.w.pid, &before);
+    turns = s.w.stats->turns;
+    sleep(3);
+    rig_usage(s.w.pid, &after);
+    EXPECT(after.cpu_ticks <= before.cpu_ticks + 1);
+    EXPECT(s.w.stats->turns <= turns + 2);
+    tear_down(&s);
+}
+
+/* ---- figures ---- */
+
+static int
+bench(int argc, char **argv)
+{
+    const char *names[] = { "file", "mem", "null" };
+    struct rig_load load = { .depth = 32, .pages_each = 1,
+                             .run_ns = 2000000000 };
+    uint64_t calls, requests, sleeps, cpu;
+    struct rig_usage u0, u1;
+    struct rig_result res;
+    struct scene s;
+    uint32_t store, grants;
+
+    if (argc < 6) {
+        fprintf(stderr, "bench STORE GRANTS DEPTH SPIN_US PAGES [WRITE%%]\n");
+        return 2;
+    }
+    for (store = 0; store < 2 && strcmp(names[store], argv[1]); store++)
+        ;
+    for (grants = 0; grants < 2 && strcmp(grants_names[grants], argv[2]);
+         grants++)
+        ;
+    load.depth = (uint32_t)atoi(argv[3]);
+    load.spin_ns = (uint32_t)atoi(argv[4]) * 1000;
+    load.pages_each = (uint32_t)atoi(argv[5]);
+    load.write_percent = argc > 6 ? (uint32_t)atoi(argv[6]) : 0;
+    set_up(&s, store, grants, load.depth > 32 ? 4 : 0,
+           load.depth * load.pages_each, load.spin_ns);
+    (void)run(&s, (struct rig_load){ .depth = load.depth, .pages_each =
+                                     load.pages_each, .n_requests = 2000 });
+    calls = s.w.stats->syscalls;
+    sleeps = s.w.stats->sleeps;
+    requests = s.w.stats->queue[0].requests;
+    rig_usage(s.w.pid, &u0);
+    res = run(&s, load);
+    rig_usage(s.w.pid, &u1);
+    usleep(100000);
+    requests = s.w.stats->queue[0].requests - requests;
+    cpu = (u1.cpu_ticks - u0.cpu_ticks) * 10000000;
+    printf("%s %s depth %u spin %u ns pages %u: %.0f/s, %llu errors, "
+           "worker: %.3f syscalls, %.4f sleeps, %llu ns CPU each; frontend: "
+           "%.4f sleeps\n",
+           argv[1], argv[2], load.depth, load.spin_ns, load.pages_each,
+           (double)res.n * 1e9 / (double)res.ns,
+           (unsigned long long)res.errors,
+           (double)(s.w.stats->syscalls - calls) / (double)requests,
+           (double)(s.w.stats->sleeps - sleeps) / (double)requests,
+           (unsigned long long)(cpu / requests),
+           (double)res.sleeps / (double)res.n);
+    tear_down(&s);
+    return 0;
 }
 
 int
 main(int argc, char **argv)
 {
-    (void)killed_at;
-    (void)grants_names;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(data__is_right_in_every_mode),
+        cmocka_unit_test(killed_after_every_store__no_guest_notices),
+        cmocka_unit_test(killed_at_any_time__no_guest_notices),
+        cmocka_unit_test(thousand_cycles__leave_nothing_behind),
+        cmocka_unit_test(idle_disk__costs_nothing),
+    };
+    int r;
+
     if (argc == 3 && !strcmp(argv[1], "worker"))
         return fh_worker_main(atoi(argv[2]));
     if (argc == 3 && !strcmp(argv[1], "front"))
         rig_front_main(atoi(argv[2]));
     rig_start("/proc/self/exe");
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(data__is_right_in_every_mode),
-    };
-    int r = cmocka_run_group_tests(tests, NULL, NULL);
+    if (argc > 1 && !strcmp(argv[1], "bench"))
+        r = bench(argc - 1, argv + 1);
+    else
+        r = cmocka_run_group_tests(tests, NULL, NULL);
     rig_stop();
     return r;
 }
