@@ -286,10 +286,8 @@ int16_t
 fh_gnt_copy_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                 struct gnttab_copy *op)
 {
-    struct copy_call c = { .ctx = ctx, .caller = caller,
-                           .dst.is_write = true };
+    uint32_t done;
 
-    op->status = copy_element(&c, op);
-    call_end(&c, 1, !op->status);
+    (void)!fh_gnt_op_copy(ctx, caller, op, 1, &done);
     return op->status;
 }

@@ -152,6 +152,37 @@ fh_entry_unpin_step(uint64_t old, bool is_write, uint64_t *now)
 }
 
 /*
+ * The fast paths: one step that crosses no state, tried once.  False: nothing
+ * changed, and fh_entry_pin() or fh_entry_unpin() knows what to do.
+ */
+static inline bool
+fh_entry_try_pin(fh_word64 *w, uint16_t grantee, bool is_write, uint64_t forbid)
+{
+    const uint64_t who = (uint64_t)grantee << FH_ENTRY_GRANTEE_BIT;
+    const uint64_t count = is_write ? FH_ENTRY_WRITERS : FH_ENTRY_READERS;
+    const uint64_t enough = is_write ? FH_ENTRY_WRITERS : FH_ENTRY_PINS;
+    uint64_t old = fh_load_relaxed64(w);
+
+    if ((old & (FH_ENTRY_GRANTEE | forbid)) != who || !(old & enough) ||
+        (old & count) == count)
+        return false;
+    /* E1 acquire, as in fh_entry_pin. */
+    return fh_cas64(w, &old, old + fh_entry_one(is_write));
+}
+
+static inline bool
+fh_entry_try_unpin(fh_word64 *w, bool is_write)
+{
+    uint64_t old = fh_load_relaxed64(w);
+    const uint64_t left = old - fh_entry_one(is_write);
+
+    if (!(left & (is_write ? FH_ENTRY_WRITERS : FH_ENTRY_PINS)))
+        return false;
+    /* E3 release, as in fh_entry_unpin. */
+    return fh_cas64(w, &old, left);
+}
+
+/*
  * Pins the entry.  DONE: pinned, the payload may be read.  BEGIN or UPGRADE:
  * BUSY is ours.  REFUSED: another domain's, full, or of a kind in @forbid.
  * @lost counts failed swaps and waits.

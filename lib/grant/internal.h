@@ -84,23 +84,79 @@ fh_gnt_must_stop(const struct fh_gnt_ctx *ctx)
 
 enum fh_gnt_use { FH_GNT_USE_MAP, FH_GNT_USE_COPY };
 
+/* What flags of an entry refuse this use. */
+static inline uint64_t
+fh_gnt_forbidden(enum fh_gnt_use use)
+{
+    return FH_ENTRY_CLOSED | FH_ENTRY_TRANSITIVE |
+           (use == FH_GNT_USE_MAP ? FH_ENTRY_SUB_PAGE : 0);
+}
+
+/* The entry, or NULL for a @ref outside the table. */
+static inline struct fh_gnt_entry *
+fh_gnt_entry_at(const struct fh_gnt_domain *granter, uint32_t ref)
+{
+    const uint32_t i = ref / FH_GNT_V1_PER_FRAME;
+
+    /* T1 acquire, pairs with T2 in fh_gnt_table_grow: the frame's pointers are
+     * there when the count says so, and stay. */
+    if (i >= fh_load_acquire32(&granter->n_frames))
+        return NULL;
+    return &granter->frames[i].active[ref % FH_GNT_V1_PER_FRAME];
+}
+
+/* The steps that change an entry's state, and what lost a race. */
+int16_t
+fh_gnt_pin_slowly(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
+                  struct fh_gnt_domain *caller, bool is_write,
+                  enum fh_gnt_use use);
+void
+fh_gnt_unpin_slowly(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                    struct fh_gnt_entry *e, bool is_write);
+
+/* Gives a pin back.  @caller is whose statistics count. */
+static inline void
+fh_gnt_unpin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+             struct fh_gnt_entry *e, bool is_write)
+{
+    if (!fh_entry_try_unpin(&e->word, is_write))
+        fh_gnt_unpin_slowly(ctx, caller, e, is_write);
+}
+
+/* The pin that @caller just took is his, unless a domain that died called
+ * itself as he does now and its mappings are not all gone. */
+static inline int16_t
+fh_gnt_pin_whose(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
+                 struct fh_gnt_domain *caller, bool is_write)
+{
+    if (e->grantee_uid == caller->uid)
+        return GNTST_okay;
+    fh_gnt_unpin(ctx, caller, e, is_write);
+    return GNTST_general_error;
+}
+
 /*
  * Pins entry @ref of @granter for @caller.  GNTST_okay: *@out is pinned and its
  * payload may be read; else the status, and nothing happened.
  */
-int16_t
+static inline int16_t
 fh_gnt_pin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint32_t ref,
            struct fh_gnt_domain *caller, bool is_write, enum fh_gnt_use use,
-           struct fh_gnt_entry **out);
+           struct fh_gnt_entry **out)
+{
+    struct fh_gnt_entry *e;
 
-/* Gives the pin back.  @caller is whose statistics count. */
-void
-fh_gnt_unpin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
-             struct fh_gnt_entry *e, bool is_write);
-
-/* The entry, or NULL for a @ref outside the table. */
-struct fh_gnt_entry *
-fh_gnt_entry_at(const struct fh_gnt_domain *granter, uint32_t ref);
+    if (fh_load_acquire32(&granter->is_dying))
+        return GNTST_bad_domain;
+    e = fh_gnt_entry_at(granter, ref);
+    if (!e)
+        return GNTST_bad_gntref;
+    *out = e;
+    if (fh_entry_try_pin(&e->word, caller->domid, is_write,
+                         fh_gnt_forbidden(use)))
+        return fh_gnt_pin_whose(ctx, e, caller, is_write);
+    return fh_gnt_pin_slowly(ctx, e, caller, is_write, use);
+}
 
 /* GNTST_* for a verdict of frame_get(). */
 int16_t
@@ -117,25 +173,3 @@ fh_gnt_iommu_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
 bool
 fh_gnt_iommu_sub(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
                  uint64_t mfn, bool readonly);
-
-/* ------------------------------------------------------ unmaps (unmap.c) -- */
-
-/* Unmaps on their way between taking the mapping out and releasing the page. */
-struct fh_gnt_dying {
-    struct fh_slot_chain slots; /* dead, entries still pinned */
-    bool removed;               /* some host mapping was taken out ... */
-    bool accessed;              /* ... that a TLB may hold */
-    bool iotlb;
-};
-
-/* Flushes what @dying asks for, releases the pages and frees the handles.
- * @tlb: false when no TLB can hold anything of @mapper any more */
-void
-fh_gnt_dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
-                    struct fh_gnt_dying *dying, bool tlb);
-
-/* Ends the claimed mapping @slot: no access is left but what TLBs hold. */
-void
-fh_gnt_dying_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
-                 struct fh_gnt_slot *slot, uint64_t word,
-                 struct fh_gnt_dying *dying);

@@ -20,13 +20,6 @@ struct map_call {
 };
 
 static void
-call_begin(struct map_call *c, struct fh_gnt_ctx *ctx,
-           struct fh_gnt_domain *caller, uint32_t count)
-{
-    *c = (struct map_call){ .ctx = ctx, .caller = caller, .left = count };
-}
-
-static void
 call_end(struct map_call *c, uint32_t elements)
 {
     struct fh_gnt_stats *stats = fh_gnt_my_stats(c->ctx, c->caller);
@@ -181,10 +174,9 @@ fh_gnt_op_map(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
               FH_SHARED struct gnttab_map_grant_ref *ops, uint32_t count,
               uint32_t *done)
 {
-    struct map_call c;
+    struct map_call c = { .ctx = ctx, .caller = caller, .left = count };
     uint32_t i;
 
-    call_begin(&c, ctx, caller, count);
     for (i = 0; i < count; i++, c.left--) {
         struct gnttab_map_grant_ref op;
 
@@ -207,10 +199,8 @@ int16_t
 fh_gnt_map_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                struct gnttab_map_grant_ref *op)
 {
-    struct map_call c;
+    uint32_t done;
 
-    call_begin(&c, ctx, caller, 1);
-    op->status = map_element(&c, op);
-    call_end(&c, 1);
+    (void)!fh_gnt_op_map(ctx, caller, op, 1, &done);
     return op->status;
 }

@@ -21,18 +21,6 @@ count_lost(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller, uint64_t lost)
         fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->retries, lost);
 }
 
-struct fh_gnt_entry *
-fh_gnt_entry_at(const struct fh_gnt_domain *granter, uint32_t ref)
-{
-    const uint32_t i = ref / FH_GNT_V1_PER_FRAME;
-
-    /* T1 acquire, pairs with T2 in fh_gnt_table_grow: the frame's pointers are
-     * there when the count says so, and stay. */
-    if (i >= fh_load_acquire32(&granter->n_frames))
-        return NULL;
-    return &granter->frames[i].active[ref % FH_GNT_V1_PER_FRAME];
-}
-
 static FH_SHARED grant_entry_v1_t *
 shared_of(const struct fh_gnt_entry *e)
 {
@@ -191,12 +179,7 @@ pin_after(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
         fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->map_slow, 1);
         return pin_upgrade(ctx, e, caller, use);
     case FH_ENTRY_DONE:
-        if (e->grantee_uid == caller->uid)
-            return GNTST_okay;
-        /* A domain that died called itself as the caller does now, and its
-         * mappings are not all gone.  They are not the caller's. */
-        fh_gnt_unpin(ctx, caller, e, is_write);
-        return GNTST_general_error;
+        return fh_gnt_pin_whose(ctx, e, caller, is_write);
     case FH_ENTRY_REFUSED:
     case FH_ENTRY_WAIT:
     case FH_ENTRY_LAST_WRITER:
@@ -207,29 +190,16 @@ pin_after(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
 }
 
 int16_t
-fh_gnt_pin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint32_t ref,
-           struct fh_gnt_domain *caller, bool is_write, enum fh_gnt_use use,
-           struct fh_gnt_entry **out)
+fh_gnt_pin_slowly(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
+                  struct fh_gnt_domain *caller, bool is_write,
+                  enum fh_gnt_use use)
 {
-    const uint64_t forbid =
-        FH_ENTRY_CLOSED | FH_ENTRY_TRANSITIVE |
-        (use == FH_GNT_USE_MAP ? FH_ENTRY_SUB_PAGE : 0);
     uint64_t lost = 0;
-    enum fh_entry_step step;
-    int16_t status;
-    struct fh_gnt_entry *e;
+    const enum fh_entry_step step = fh_entry_pin(
+        &e->word, caller->domid, is_write, fh_gnt_forbidden(use), &lost);
 
-    if (fh_load_acquire32(&granter->is_dying))
-        return GNTST_bad_domain;
-    e = fh_gnt_entry_at(granter, ref);
-    if (!e)
-        return GNTST_bad_gntref;
-    step = fh_entry_pin(&e->word, caller->domid, is_write, forbid, &lost);
     count_lost(ctx, caller, lost);
-    status = pin_after(ctx, e, caller, is_write, use, step);
-    if (!status)
-        *out = e;
-    return status;
+    return pin_after(ctx, e, caller, is_write, use, step);
 }
 
 /* The last pin went; BUSY is ours. */
@@ -252,8 +222,8 @@ unpin_last(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e, bool is_write)
 }
 
 void
-fh_gnt_unpin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
-             struct fh_gnt_entry *e, bool is_write)
+fh_gnt_unpin_slowly(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                    struct fh_gnt_entry *e, bool is_write)
 {
     uint64_t lost = 0;
     const enum fh_entry_step step = fh_entry_unpin(&e->word, is_write, &lost);

@@ -11,11 +11,19 @@
  */
 #include "grant/internal.h"
 
-/* Puts the entry on the list of what phase 2 releases; no access is left. */
-void
-fh_gnt_dying_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+/* Unmaps on their way between taking the mapping out and releasing the page. */
+struct dying {
+    struct fh_slot_chain slots; /* dead, entries still pinned */
+    bool removed;               /* some host mapping was taken out ... */
+    bool accessed;              /* ... that a TLB may hold */
+    bool iotlb;
+};
+
+/* Ends the claimed mapping @slot: no access is left but what TLBs hold. */
+static inline void
+dying_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
                  struct fh_gnt_slot *slot, uint64_t word,
-                 struct fh_gnt_dying *dying)
+                 struct dying *dying)
 {
     struct fh_gnt_entry *e = slot->entry;
 
@@ -28,7 +36,7 @@ fh_gnt_dying_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
 
 static void
 flush(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
-      const struct fh_gnt_dying *dying, bool tlb)
+      const struct dying *dying, bool tlb)
 {
     struct fh_gnt_stats *stats = fh_gnt_my_stats(ctx, mapper);
 
@@ -44,9 +52,11 @@ flush(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
     }
 }
 
-void
-fh_gnt_dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
-                    struct fh_gnt_dying *dying, bool tlb)
+/* Flushes what @dying asks for, releases the pages and frees the handles.
+ * @tlb: false when no TLB can hold anything of @mapper any more */
+static void
+dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+                    struct dying *dying, bool tlb)
 {
     struct fh_gnt_stats *stats = fh_gnt_my_stats(ctx, mapper);
     uint32_t i = dying->slots.head;
@@ -73,7 +83,7 @@ fh_gnt_dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
 static int16_t
 remove_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
             const struct fh_gnt_slot *slot, uint64_t word,
-            const struct gnttab_unmap_grant_ref *op, struct fh_gnt_dying *dying)
+            const struct gnttab_unmap_grant_ref *op, struct dying *dying)
 {
     const struct fh_gnt_pte pte = {
         .host_addr = op->host_addr,
@@ -97,7 +107,7 @@ static int16_t
 unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
               const struct fh_gnt_slot *slot, uint64_t *word,
               const struct gnttab_unmap_grant_ref *op,
-              struct fh_gnt_dying *dying)
+              struct dying *dying)
 {
     const struct fh_gnt_entry *e = slot->entry;
     const bool dev = op->dev_bus_addr && (*word & GNTMAP_device_map);
@@ -120,7 +130,7 @@ unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
 static int16_t
 unmap_element(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
               const struct gnttab_unmap_grant_ref *op,
-              struct fh_gnt_dying *dying)
+              struct dying *dying)
 {
     uint64_t word = 0, lost = 0;
     struct fh_gnt_slot *slot = fh_slot_claim(caller, op->handle, &word, &lost);
@@ -134,7 +144,7 @@ unmap_element(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
     if (word & (GNTMAP_host_map | GNTMAP_device_map))
         fh_slot_unclaim(slot, word);
     else
-        fh_gnt_dying_add(ctx, caller, slot, word, dying);
+        dying_add(ctx, caller, slot, word, dying);
     return status;
 }
 
@@ -150,7 +160,7 @@ fh_gnt_op_unmap(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         const uint32_t n = count - i < FH_GNT_UNMAP_BATCH ? count - i
                                                           : FH_GNT_UNMAP_BATCH;
         const uint32_t end = i + n;
-        struct fh_gnt_dying dying = { 0 };
+        struct dying dying = { 0 };
 
         for (; i < end; i++) {
             struct gnttab_unmap_grant_ref op;
@@ -162,7 +172,7 @@ fh_gnt_op_unmap(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
             op.status = unmap_element(ctx, caller, &op, &dying);
             fh_store_relaxed16(&ops[i].status, (uint16_t)op.status);
         }
-        fh_gnt_dying_finish(ctx, caller, &dying, true);
+        dying_finish(ctx, caller, &dying, true);
     }
     fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->elements, i);
     *done = i;
@@ -173,11 +183,9 @@ int16_t
 fh_gnt_unmap_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                  struct gnttab_unmap_grant_ref *op)
 {
-    struct fh_gnt_dying dying = { 0 };
+    uint32_t done;
 
-    op->status = unmap_element(ctx, caller, op, &dying);
-    fh_gnt_dying_finish(ctx, caller, &dying, true);
-    fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->elements, 1);
+    (void)!fh_gnt_op_unmap(ctx, caller, op, 1, &done);
     return op->status;
 }
 
@@ -186,7 +194,7 @@ fh_gnt_release_maps(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
                     uint32_t budget, uint32_t *cursor)
 {
     const uint32_t end = fh_load_acquire32(&mapper->fresh_slots);
-    struct fh_gnt_dying dying = { 0 };
+    struct dying dying = { 0 };
     uint32_t i = *cursor;
 
     for (; i < end && budget; i++, budget--) {
@@ -194,9 +202,9 @@ fh_gnt_release_maps(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
         const uint64_t word = fh_load_acquire64(&slot->word);
 
         if (word & FH_SLOT_LIVE)
-            fh_gnt_dying_add(ctx, mapper, slot, word, &dying);
+            dying_add(ctx, mapper, slot, word, &dying);
     }
-    fh_gnt_dying_finish(ctx, mapper, &dying, false);
+    dying_finish(ctx, mapper, &dying, false);
     *cursor = i;
     return i < end ? FH_GNT_E_PREEMPTED : 0;
 }
