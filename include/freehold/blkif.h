@@ -142,8 +142,8 @@ fh_blkif_decode_head(enum fh_blkif_abi abi, const void *slot, uint64_t *id,
  *
  * Where the protocol's text leaves room:
  *   - a flush carries no segments: FH_BLKIF_E_SEGMENTS otherwise.  Linux's
- *     backend takes one with data for a write, but no frontend sends it, and
- *     an error for it does not make Linux give up flushing;
+ *     backend takes one with data for a write, but no frontend that we know
+ *     sends it, and an error for it does not make Linux give up flushing;
  *   - a barrier may come without segments; its sector then means nothing, and
  *     a read-only disk accepts it;
  *   - a discard of 0 sectors is FH_BLKIF_E_RANGE; its flag is handed on: the
