@@ -460,6 +460,9 @@ struct fh_xs {
     char scratch[4096];      /* of an answer that is built */
 };
 
+/* NULL when all is consistent, else the claim that does not hold. */
+const char *
+fh_xs_broken(struct fh_xs *xs);
 /* fh_xs_new() with fail_alloc_in set from the start: for tests. */
 struct fh_xs *
 fh_xs_new_failing(const struct fh_xs_limits *limits,
