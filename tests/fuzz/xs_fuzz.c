@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <xen/io/xs_wire.h>
 
 #include "hv/xs/xs_internal.h"
