@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <linux/kcmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -373,13 +374,27 @@ fh_hv_ev_release(struct fh_hv *hv, struct fh_hv_chan *chan)
 
 /* ---------------------------------------------------------------- handles -- */
 
+/* Whatever else we kept open could keep the client's own end of its
+ * connection, which then would never end. */
+static bool
+is_epoll(int fd)
+{
+    static const char want[] = "anon_inode:[eventpoll]";
+    char path[64], name[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(path, name, sizeof(name));
+
+    return n == sizeof(want) - 1 && !memcmp(name, want, (size_t)n);
+}
+
 int
 fh_hv_ev_open(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
 {
     struct fh_hv_evh *evh;
     int r;
 
-    if (conn->evh || conn->rx_fd < 0)
+    if (conn->evh || conn->rx_fd < 0 || !is_epoll(conn->rx_fd))
         return FH_EINVAL;
     r = fh_hv_fds_take(conn->dom, 1);
     if (r)
