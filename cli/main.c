@@ -19,9 +19,7 @@ cmd_help(int argc, char **argv);
 static const struct fh_cli_command commands[] = {
     { "run", "show the whole thing: hypervisor, backend, guests, proof",
       cmd_run },
-#ifdef FH_HAVE_BENCH
     { "bench", "measure: starts what it needs, cleans up", cmd_bench },
-#endif
     { "hv", "the local hypervisor: start, stop, status, domains", cmd_hv },
     { "exec", "run any program inside a local domain", cmd_exec },
     { "serve", "the backend: serves disk images to guests", cmd_serve },
@@ -31,9 +29,7 @@ static const struct fh_cli_command commands[] = {
     { "status", "the same, with workers and counters", cmd_status },
     { "help", "this text, or that of one command", cmd_help },
     { "--worker", NULL, cmd_worker },
-#ifdef FH_HAVE_BENCH
     { "--bench-guest", NULL, cmd_bench_guest },
-#endif
     { "--run-guest", NULL, cmd_run_guest },
 };
 
