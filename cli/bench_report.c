@@ -121,6 +121,25 @@ per_io_json(const struct result *r)
     return o;
 }
 
+/* The window on the wall clock, and the system calls that were counted in it:
+ * for whoever compares them with a trace. */
+static void
+add_window(struct json_object *o, const struct fh_bench_world *w)
+{
+    const struct fh_bench_sample *a = &w->sample[0], *b = &w->sample[1];
+    struct json_object *win = json_object_new_object();
+    char text[40];
+
+    snprintf(text, sizeof(text), "%.6f", a->at_s);
+    json_object_object_add(win, "from",
+                           json_object_new_double_s(a->at_s, text));
+    snprintf(text, sizeof(text), "%.6f", b->at_s);
+    json_object_object_add(win, "to", json_object_new_double_s(b->at_s, text));
+    add_count(win, "guest_syscalls", b->front_syscalls - a->front_syscalls);
+    add_count(win, "worker_syscalls", b->back_syscalls - a->back_syscalls);
+    json_object_object_add(o, "window", win);
+}
+
 static void
 add_ring_limit(struct json_object *o, const struct fh_bench_world *w,
                const struct result *r)
@@ -164,6 +183,8 @@ print_json(const struct fh_bench_world *w, const struct result *r)
     add_count(o, "worker_restarts", r->restarts);
     add_number(o, "longest_pause_ms", r->longest_pause_ms);
     add_number(o, "longest_takeover_ms", (double)w->longest_pause_ms);
+    add_number(o, "longest_fence_ms", (double)w->longest_fence_ms);
+    add_window(o, w);
     add_ring_limit(o, w, r);
     puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_SPACED));
     json_object_put(o);

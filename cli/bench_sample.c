@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -77,7 +78,15 @@ ask_backend(struct fh_bench_world *w, struct json_object **reply)
 }
 
 static void
-sample_workers(struct json_object *status, struct fh_bench_sample *s)
+at_least(uint64_t *max, uint64_t v)
+{
+    if (v > *max)
+        *max = v;
+}
+
+static void
+sample_workers(struct fh_bench_world *w, struct json_object *status,
+               struct fh_bench_sample *s)
 {
     struct json_object *workers = NULL;
 
@@ -86,6 +95,7 @@ sample_workers(struct json_object *status, struct fh_bench_sample *s)
         struct json_object *o = json_object_array_get_idx(workers, i);
         const pid_t pid = (pid_t)number(o, "pid");
 
+        at_least(&w->longest_fence_ms, number(o, "longest_fence_ms"));
         s->back_syscalls += number(o, "syscalls");
         s->restarts += number(o, "restarts");
         if (pid > 0) {
@@ -104,11 +114,9 @@ sample_devices(struct fh_bench_world *w, struct json_object *status,
     json_object_object_get_ex(status, "devices", &devices);
     for (size_t i = 0; devices && i < json_object_array_length(devices); i++) {
         struct json_object *o = json_object_array_get_idx(devices, i);
-        const uint64_t pause = number(o, "longest_pause_ms");
 
         s->back_notifies += number(o, "notifies");
-        if (pause > w->longest_pause_ms)
-            w->longest_pause_ms = pause;
+        at_least(&w->longest_pause_ms, number(o, "longest_pause_ms"));
     }
 }
 
@@ -125,6 +133,15 @@ sample_hv(struct fh_bench_world *w, struct fh_bench_sample *s)
     return 0;
 }
 
+static double
+wall_clock(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 int
 fh_bench_sample(struct fh_bench_world *w, struct fh_bench_sample *s)
 {
@@ -133,7 +150,7 @@ fh_bench_sample(struct fh_bench_world *w, struct fh_bench_sample *s)
     memset(s, 0, sizeof(*s));
     if (sample_hv(w, s) || ask_backend(w, &status))
         return 1;
-    sample_workers(status, s);
+    sample_workers(w, status, s);
     sample_devices(w, status, s);
     json_object_put(status);
     for (uint32_t i = 0; i < w->opt->guests; i++) {
@@ -146,6 +163,7 @@ fh_bench_sample(struct fh_bench_world *w, struct fh_bench_sample *s)
         s->wakeups += sleeps_of(w->guest[i].pid);
     }
     s->at_ns = fh_bench_now_ns();
+    s->at_s = wall_clock();
     return 0;
 }
 

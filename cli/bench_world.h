@@ -25,6 +25,7 @@ struct fh_bench_guest {
 /* One reading of everything that is counted. */
 struct fh_bench_sample {
     uint64_t at_ns;
+    double at_s;               /* wall clock, to find it in a trace */
     uint64_t requests;
     uint64_t errors;
     uint64_t front_notifies;
@@ -44,7 +45,8 @@ struct fh_bench_world {
     struct fh_bench_sample sample[2];
     double ring_limit[2];      /* requests per second, before and after */
     uint64_t mismatches;       /* found in the stores at the end */
-    uint64_t longest_pause_ms; /* that the supervisor saw at a restart */
+    uint64_t longest_pause_ms; /* that the supervisor saw at a restart, */
+    uint64_t longest_fence_ms; /* of it, for the kernel to end old I/O */
 };
 
 uint64_t
