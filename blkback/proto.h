@@ -19,9 +19,11 @@
  *   S: DISK_CLOSE                                            W: DONE
  *   S closes the socket: the worker drains and exits.
  *
- * The write end of the fence pipe goes into the io_uring's registered-file
- * table and is then closed: the supervisor reads EOF only when the kernel has
- * let go of the ring, which can be seconds after the process died.
+ * Before the first file's I/O the write end of the fence pipe goes into the
+ * io_uring's registered-file table and is closed: the supervisor reads EOF
+ * only when the kernel has let go of the ring, which can be seconds after the
+ * process died.  A worker of memory disks alone has no such I/O, and the pipe
+ * falls with the process.
  */
 #include <stdint.h>
 

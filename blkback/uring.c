@@ -30,15 +30,29 @@ init_ring(struct fh_uring *u)
     return io_uring_queue_init_params(FH_URING_SQES, &u->ring, &p);
 }
 
-static int
-take_fence(struct fh_uring *u, int fence_fd)
+static void
+drop_fence(struct fh_uring *u)
 {
-    int r = io_uring_register_files_sparse(&u->ring, FH_URING_FILES);
+    if (u->fence_fd >= 0)
+        close(u->fence_fd);
+    u->fence_fd = -1;
+}
 
-    if (r < 0 || fence_fd < 0)
-        return r < 0 ? r : 0;
-    r = io_uring_register_files_update(&u->ring, FH_URING_FENCE, &fence_fd, 1);
-    return r < 0 ? r : 0;
+/* Before the first I/O to a file can be: from now on the fence falls with the
+ * ring, not with the process. */
+static int
+take_fence(struct fh_uring *u)
+{
+    int r;
+
+    if (u->fence_fd < 0)
+        return 0;
+    r = io_uring_register_files_update(&u->ring, FH_URING_FENCE, &u->fence_fd,
+                                       1);
+    if (r < 0)
+        return r;
+    drop_fence(u);
+    return 0;
 }
 
 int
@@ -47,16 +61,15 @@ fh_uring_open(struct fh_uring *u, int fence_fd, uint64_t locked_bytes)
     int r;
 
     memset(u, 0, sizeof(*u));
+    u->fence_fd = fence_fd;
     for (uint32_t i = 0; i < FH_URING_WATCHES; i++)
         u->watch[i].fd = -1;
     r = init_ring(u);
     if (!r) {
         u->open = true;
-        r = take_fence(u, fence_fd);
+        r = io_uring_register_files_sparse(&u->ring, FH_URING_FILES);
     }
-    if (fence_fd >= 0)
-        close(fence_fd);
-    if (r) {
+    if (r < 0) {
         fh_uring_close(u);
         return r;
     }
@@ -72,6 +85,7 @@ fh_uring_close(struct fh_uring *u)
     if (u->open)
         io_uring_queue_exit(&u->ring);
     u->open = false;
+    drop_fence(u);
 }
 
 void
@@ -87,6 +101,9 @@ fh_uring_add_file(struct fh_uring *u, int fd)
 
     if (!~u->files_used)
         return FH_ENOSPC;
+    r = take_fence(u);
+    if (r)
+        return r;
     place = 1 + __builtin_ctzll(~u->files_used);
     r = io_uring_register_files_update(&u->ring, (unsigned)place, &fd, 1);
     if (r < 0)

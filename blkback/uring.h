@@ -8,7 +8,9 @@
  * Its table of registered files holds the write end of the supervisor's fence
  * pipe, and nobody else does: the pipe's EOF tells that the kernel has let go
  * of the ring and of every I/O in it, which may be seconds after the process
- * is gone.
+ * is gone.  Until the first store's file is in the table there is no such I/O,
+ * and the fence is an ordinary descriptor: a worker of memory disks is over
+ * when its process is.
  *
  * Life: open > watch, I/O > close.  One thread, always the same.  Only
  * fh_uring_wait() sleeps.  Never logs.
@@ -31,6 +33,7 @@ enum {
 struct fh_uring {
     struct io_uring ring;
     bool open;
+    int fence_fd;         /* until it is in the table; -1: it is, or none */
     uint64_t n_enters;    /* system calls made here */
     uint64_t locked_bytes_left; /* that may still be registered */
     uint64_t files_used;  /* bit i: place i + 1 of the table */
@@ -43,9 +46,9 @@ struct fh_uring {
 };
 
 /*
- * fh_uring_open - make the ring, take the fence into it
+ * fh_uring_open - make the ring
  *
- * @fence_fd:     closed here in any case; -1: no fence (tests)
+ * @fence_fd:     owned from now on, also after a failure; -1: no fence (tests)
  * @locked_bytes: registered buffers at most
  *
  * Returns 0 or a negative error (FH_ENOSYS, FH_EPERM: no io_uring here).
@@ -61,8 +64,8 @@ fh_uring_close(struct fh_uring *u);
 void
 fh_uring_watch(struct fh_uring *u, uint32_t i, int fd);
 
-/* Takes @fd into the table of files: the place, or a negative error.  The
- * descriptor may then be closed. */
+/* Takes @fd into the table of files, after the fence: the place, or a negative
+ * error.  The descriptor may then be closed. */
 int
 fh_uring_add_file(struct fh_uring *u, int fd);
 void
