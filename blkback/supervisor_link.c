@@ -16,9 +16,11 @@
  * moment that a worker was told to connect until one said that the queue is
  * disconnected, or the device's last worker is dead and fenced.
  */
+#include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/shared.h"
+#include "blkback/recovery.h"
 #include "blkback/supervisor_int.h"
 
 static void
@@ -334,11 +336,27 @@ device_of(struct fh_device *dev)
     return dev->p.user;
 }
 
+/* A worker that died may have left its ring's state, and nobody resumed it:
+ * a successor of the next worker must not take it for the new ring's. */
+static int
+forget_old_ring(struct fh_sup_device *d)
+{
+    const uint32_t inactive = 0;
+    const off_t at = offsetof(struct fh_rec_file, queue[0].active);
+
+    return pwrite(d->rec_fd, &inactive, sizeof(inactive), at) ==
+                   (ssize_t)sizeof(inactive)
+               ? 0
+               : FH_EIO;
+}
+
 static int
 op_connect(struct fh_device *dev, const struct fh_device_queue *q)
 {
     struct fh_sup_device *d = device_of(dev);
 
+    if (forget_old_ring(d))
+        return FH_EIO;
     if (!d->worker)
         d->worker = fh_sup_worker_for(d->sup, q->domid);
     if (!d->worker)
