@@ -138,18 +138,14 @@ init_loop(struct fh_wk *wk, const struct fh_wk_msg *m)
 static void
 publish_stats(struct fh_wk *wk)
 {
-    const struct fh_xenplat_counts *c = &wk->x.counts;
     struct fh_wk_stats *s = wk->stats;
 
     fh_store_relaxed64(&s->turns, wk->worker.n_turns);
     fh_store_relaxed64(&s->sleeps, wk->n_sleeps);
     fh_store_relaxed64(&s->spins, wk->n_spins);
     fh_store_relaxed64(&s->stores, wk->worker.log.n_stores);
-    /* A look at the run queue is two system calls (xenplat/cpu.c). */
-    fh_store_relaxed64(&s->syscalls, wk->u.n_enters + c->notifies +
-                                         c->ev_reads + c->unmasks + c->maps +
-                                         c->unmaps + c->copies +
-                                         2 * c->cpu_checks);
+    fh_store_relaxed64(&s->syscalls,
+                       wk->u.n_enters + fh_xenplat_syscalls(&wk->x));
 }
 
 static void

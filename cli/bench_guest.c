@@ -252,11 +252,7 @@ publish_counts(struct guest *g)
 
     fh_store_relaxed64(&a->notifies, c->notifies);
     fh_store_relaxed64(&a->sleeps, c->waits);
-    /* On fhv unmasking is one store to a page, no system call. */
-    fh_store_relaxed64(&a->syscalls,
-                       c->notifies + c->ev_reads + c->waits +
-                           c->maps + c->unmaps + c->copies + c->shares +
-                           c->unshares + 2 * c->cpu_checks);
+    fh_store_relaxed64(&a->syscalls, fh_xenplat_syscalls(&g->x));
 }
 
 /* True once the phase says that no more requests are to be sent. */

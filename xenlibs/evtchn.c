@@ -32,6 +32,7 @@
 
 #include "evtchn/evslot.h"
 #include "xenlibs/hvconn.h"
+#include "xenlibs/tally.h"
 
 enum {
     PORTS_MAX = 4096,
@@ -491,12 +492,14 @@ xenevtchn_notify(xenevtchn_handle *xce, evtchn_port_t port)
 
     pthread_mutex_lock(&xce->lock);
     p = port_get(xce, port);
-    if (!p)
+    if (!p) {
         r = FH_ENOTCONN;
-    /* The eventfd does not block; a full counter rings all the same. */
-    else if (fh_evslot_send(p->peer) &&
-             write(p->tx, &one, sizeof(one)) < 0 && errno != EAGAIN)
-        r = -errno;
+    } else if (fh_evslot_send(p->peer)) {
+        fh_tally_syscall();
+        /* The eventfd does not block; a full counter rings all the same. */
+        if (write(p->tx, &one, sizeof(one)) < 0 && errno != EAGAIN)
+            r = -errno;
+    }
     pthread_mutex_unlock(&xce->lock);
     return r ? fail(r) : 0;
 }
@@ -506,6 +509,7 @@ local_ring(xenevtchn_handle *xce)
 {
     const uint64_t one = 1;
 
+    fh_tally_syscall();
     if (write(xce->local, &one, sizeof(one)) < 0)
         return; /* a counter cannot be full of ones */
 }
@@ -570,14 +574,20 @@ xenevtchn_port_or_error_t
 xenevtchn_pending(xenevtchn_handle *xce)
 {
     struct epoll_event ev;
+
+    fh_tally_syscall();
     int n = epoll_wait(xce->epfd, &ev, 1, 0);
     const bool was_there = n > 0;
 
     for (;;) {
+        if (n == 0)
+            fh_tally_syscall();
         if (n == 0 && fcntl(xce->epfd, F_GETFL) & O_NONBLOCK)
             return fail(FH_EAGAIN);
-        if (n == 0)
+        if (n == 0) {
+            fh_tally_syscall();
             n = epoll_wait(xce->epfd, &ev, 1, -1);
+        }
         if (n < 0)
             return -1;
         uint32_t port = n ? event_take(xce, ev.data.u64) : 0;

@@ -17,6 +17,7 @@
 
 #include "base/arith.h"
 #include "xenlibs/gnt.h"
+#include "xenlibs/tally.h"
 
 enum {
     MAP_MAX = 65536, /* pages of one call, as gntdev's limit */
@@ -239,6 +240,7 @@ range_mmap(struct fh_gntlib_range *range, int prot)
     uint32_t n = run_length(range, 0);
     void *addr;
 
+    fh_tally_syscall();
     if (n == range->count) { /* the common case takes one call */
         addr = mmap(NULL, bytes, prot, MAP_SHARED, range->pages[0].file->fd,
                     (off_t)range->pages[0].page * FH_PAGE_BYTES);
@@ -254,6 +256,7 @@ range_mmap(struct fh_gntlib_range *range, int prot)
         const struct fh_gntlib_page *p = &range->pages[at];
 
         n = run_length(range, at);
+        fh_tally_syscall();
         if (mmap(range->addr + (size_t)at * FH_PAGE_BYTES,
                  (size_t)n * FH_PAGE_BYTES, prot, MAP_SHARED | MAP_FIXED,
                  p->file->fd, (off_t)p->page * FH_PAGE_BYTES) == MAP_FAILED) {
@@ -278,6 +281,7 @@ range_map(xengnttab_handle *h, struct fh_gntlib_range *range, int prot)
     if (r)
         return r;
     /* As gntdev's mappings: a child has none. */
+    fh_tally_syscall();
     if (madvise(range->addr, (size_t)range->count * FH_PAGE_BYTES,
                 MADV_DONTFORK) < 0) {
         r = -errno;
@@ -402,6 +406,7 @@ xengnttab_unmap(xengnttab_handle *xgt, void *start_address, uint32_t count)
         r = FH_EINVAL;
         goto out;
     }
+    fh_tally_syscall();
     munmap(range->addr, (size_t)count * FH_PAGE_BYTES);
     r = pages_release(xgt, range->pages, count);
     free(range);

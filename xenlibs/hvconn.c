@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "xenlibs/hvconn.h"
+#include "xenlibs/tally.h"
 
 static int
 sock_connect(bool inherits)
@@ -56,6 +57,7 @@ message_send(const struct fh_hvc *c, const struct fh_hv_req *req, int tx_fd)
         h->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(h), &tx_fd, sizeof(int));
     }
+    fh_tally_syscall();
     while (sendmsg(c->sock, &msg, MSG_NOSIGNAL) < 0) {
         if (errno != EINTR)
             return -errno;
@@ -103,6 +105,7 @@ message_receive(const struct fh_hvc *c, struct fh_hvc_answer *a)
     };
     ssize_t n;
 
+    fh_tally_syscall();
     do
         n = recvmsg(c->sock, &msg, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
@@ -125,6 +128,7 @@ fh_hvc_call(struct fh_hvc *c, const struct fh_hv_req *req, int tx_fd,
     struct fh_hvc_answer own, *a = answer ? answer : &own;
     int r;
 
+    fh_tally_syscall();
     if (c->pid != getpid())
         return FH_EBADF; /* not ours: inherited over a fork */
     r = message_send(c, req, tx_fd);
@@ -173,6 +177,7 @@ fh_hvc_open(struct fh_hvc *c, enum fh_hv_kind kind, uint64_t area_bytes,
 {
     int r;
 
+    fh_tally_begin();
     *c = (struct fh_hvc){ .pid = getpid() };
     c->sock = sock_connect(inherits);
     if (c->sock < 0)

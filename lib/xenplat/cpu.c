@@ -47,7 +47,7 @@ fh_xenplat_cpu_close(struct fh_xenplat *x)
 
 /* Runnable tasks, us included; 0: unknown. */
 static uint32_t
-n_runnable(const struct fh_xenplat *x)
+n_runnable(struct fh_xenplat *x)
 {
     char text[64];
     const char *field = text;
@@ -55,6 +55,7 @@ n_runnable(const struct fh_xenplat *x)
 
     if (x->cpu.loadavg_fd < 0)
         return 0;
+    x->counts.cpu_calls++;
     n = pread(x->cpu.loadavg_fd, text, sizeof(text) - 1, 0);
     if (n <= 0)
         return 0;
@@ -75,6 +76,7 @@ is_preempted_often(struct fh_xenplat *x, uint64_t now_ns)
     struct rusage ru;
     int64_t grown; /* negative: asked by another thread than last time */
 
+    x->counts.cpu_calls++;
     if (getrusage(RUSAGE_THREAD, &ru))
         return false;
     grown = (int64_t)((uint64_t)ru.ru_nivcsw - x->cpu.n_switches);

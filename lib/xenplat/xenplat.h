@@ -47,7 +47,8 @@ struct fh_xenplat_counts {
     uint64_t shares;
     uint64_t unshares;
     uint64_t xs_calls;   /* round trips to xenstored */
-    uint64_t cpu_checks; /* samples of the run queue: 2 system calls each */
+    uint64_t cpu_checks; /* samples of the run queue */
+    uint64_t cpu_calls;  /* system calls that those took */
 };
 
 struct fh_xenplat {
@@ -92,6 +93,14 @@ fh_xenplat_open(struct fh_xenplat *x, unsigned parts);
 /* Closes what is open; tolerates a half-built or closed object. */
 void
 fh_xenplat_close(struct fh_xenplat *x);
+
+/*
+ * System calls made for this process so far, wait()'s included: exact on fhv,
+ * whose libraries count theirs (xenlibs/tally.h); elsewhere one for each call
+ * of a library.  For a process with one struct fh_xenplat.
+ */
+uint64_t
+fh_xenplat_syscalls(const struct fh_xenplat *x);
 
 /* Descriptors for an embedder's own poll loop, readable when ev_next() or
  * xs_next() has something; -1 when that part is not open. */
