@@ -22,6 +22,7 @@
 
 struct fh_hv_ctl {
     struct fh_hv_src src;
+    LIST_ENTRY(fh_hv_ctl) link;
     struct fh_hv *hv;
     char line[FH_HV_CTL_LINE];
     size_t n_line;
@@ -51,6 +52,7 @@ ctl_close(struct fh_hv_ctl *ctl)
             dom->destroyer = NULL;
     }
     ctl->hv->n_ctl--;
+    LIST_REMOVE(ctl, link);
     fh_hv_bury(ctl->hv, &ctl->src);
 }
 
@@ -226,8 +228,9 @@ static void
 ctl_request(struct fh_hv_ctl *ctl, const char *line)
 {
     struct json_object *req = json_tokener_parse(line), *o;
-    const char *op =
-        json_object_is_type(req, json_type_object) ? string_of(req, "op") : NULL;
+    const char *op = json_object_is_type(req, json_type_object)
+                         ? string_of(req, "op")
+                         : NULL;
 
     if (!op) {
         ctl_refuse(ctl, FH_EINVAL, "not a JSON object with an \"op\"");
@@ -314,6 +317,7 @@ ctl_accepted(struct fh_hv *hv, struct fh_hv_listener *l, int fd)
     ctl->hv = hv;
     if (fh_hv_watch(hv, &ctl->src, EPOLLIN))
         goto fail;
+    LIST_INSERT_HEAD(&hv->ctls, ctl, link);
     hv->n_ctl++;
     return;
 

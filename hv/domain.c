@@ -192,6 +192,26 @@ name_taken(struct fh_hv *hv, const char *name)
 static bool
 domain_step(struct fh_hv *hv, struct fh_hv_work *work);
 
+static struct fh_hv_domain *
+domain_new(struct fh_hv *hv, uint16_t domid, const char *name)
+{
+    struct fh_hv_domain *dom = calloc(1, sizeof(*dom));
+
+    if (!dom)
+        return NULL;
+    dom->hv = hv;
+    dom->refs = 1;
+    dom->domid = domid;
+    dom->uid = ++hv->next_uid;
+    dom->user = hv->is_isolated && domid ? hv->uid_base + domid : hv->uid;
+    dom->work.step = domain_step;
+    if (name)
+        strcpy(dom->name, name);
+    else
+        snprintf(dom->name, sizeof(dom->name), "dom%u", domid);
+    return dom;
+}
+
 int
 fh_hv_domain_create(struct fh_hv *hv, int domid, const char *name,
                     struct fh_hv_domain **out)
@@ -214,19 +234,9 @@ fh_hv_domain_create(struct fh_hv *hv, int domid, const char *name,
         domid = domid_next(hv);
     if (domid < 0)
         return domid;
-    dom = calloc(1, sizeof(*dom));
+    dom = domain_new(hv, (uint16_t)domid, name);
     if (!dom)
         return FH_ENOMEM;
-    dom->hv = hv;
-    dom->refs = 1;
-    dom->domid = (uint16_t)domid;
-    dom->uid = ++hv->next_uid;
-    dom->user = hv->is_isolated && domid ? hv->uid_base + domid : hv->uid;
-    dom->work.step = domain_step;
-    if (name)
-        strcpy(dom->name, name);
-    else
-        snprintf(dom->name, sizeof(dom->name), "dom%d", domid);
     r = tables_init(dom);
     if (r)
         goto fail;

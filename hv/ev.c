@@ -48,7 +48,7 @@ struct fh_hv_chan {
 
 enum { FDS_PER_CHAN = 6 };
 
-/* --------------------------------------------------- what lib/evtchn calls -- */
+/* ------------------------------------------------- what lib/evtchn calls -- */
 
 static struct fh_hv_domain *
 dom_of(struct fh_evtchn_domain *d)
@@ -93,7 +93,7 @@ const struct fh_evtchn_ops fh_hv_ev_ops = {
     .deliver = op_deliver,
 };
 
-/* ------------------------------------------------------------------ slots -- */
+/* ----------------------------------------------------------------- slots -- */
 
 static void
 slotfile_free(struct fh_hv *hv, struct fh_hv_slotfile *f)
@@ -188,7 +188,7 @@ fh_hv_slotfiles_sweep(struct fh_hv *hv, uint64_t uid)
     }
 }
 
-/* --------------------------------------------------------------- channels -- */
+/* -------------------------------------------------------------- channels -- */
 
 static int
 end_open(struct fh_hv_end *end)
@@ -372,7 +372,7 @@ fh_hv_ev_release(struct fh_hv *hv, struct fh_hv_chan *chan)
     chan_drop(hv, chan);
 }
 
-/* ---------------------------------------------------------------- handles -- */
+/* --------------------------------------------------------------- handles -- */
 
 /* Whatever else we kept open could keep the client's own end of its
  * connection, which then would never end. */
@@ -472,7 +472,7 @@ fh_hv_ev_close(struct fh_hv_conn *conn, uint32_t budget)
     return false;
 }
 
-/* ------------------------------------------------------------- hypercalls -- */
+/* ------------------------------------------------------------ hypercalls -- */
 
 /* The domain that the caller names, if its handle may talk to it. */
 static int

@@ -204,7 +204,7 @@ fh_hv_files_sweep(struct fh_hv_domain *granter)
     }
 }
 
-/* -------------------------------------------------------------- the pages -- */
+/* ------------------------------------------------------------- the pages -- */
 
 static bool
 page_used(const struct fh_hv_file *file, uint32_t page)

@@ -23,7 +23,7 @@
  * name. */
 #define AREA_GFN (1ull << 32)
 
-/* ------------------------------------------------- what libgrant calls us -- */
+/* ------------------------------------------------ what libgrant calls us -- */
 
 static struct fh_hv_domain *
 dom_of(struct fh_gnt_domain *d)
@@ -153,7 +153,7 @@ const struct fh_hv_ops fh_hv_gnt_ops = {
     .tlb_flush = op_tlb_flush,
 };
 
-/* ---------------------------------------------------- a domain's mappings -- */
+/* --------------------------------------------------- a domain's mappings -- */
 
 static uint32_t
 handle_index(const struct fh_hv_domain *dom, uint32_t handle)
@@ -250,7 +250,7 @@ unmap_one(struct fh_hv_conn *conn, uint32_t handle)
     return status;
 }
 
-/* ------------------------------------------------------------- hypercalls -- */
+/* ------------------------------------------------------------ hypercalls -- */
 
 /* The part of the array that this slice does: [conn->done, end). */
 static uint32_t

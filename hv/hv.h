@@ -435,6 +435,7 @@ struct fh_hv {
     struct fh_hv_listener_list listeners;
     struct fh_hv_listener control;
     struct fh_hv_src signals;
+    LIST_HEAD(, fh_hv_ctl) ctls;
     uint32_t n_ctl;
 
     struct fh_hv_domain_list domains; /* found by their domid */

@@ -242,7 +242,8 @@ fh_hv_main(int argc, char **argv)
         .uid_base = FH_HV_UID_BASE_DEFAULT,
         .ready_fd = -1,
     };
-    struct fh_hv *hv;
+    /* Everything hangs on it; the process's end takes it down. */
+    static struct fh_hv *hv;
     int r = options_parse(&o, argc, argv);
 
     if (r >= 0)
@@ -259,7 +260,5 @@ fh_hv_main(int argc, char **argv)
             return r;
     }
     umask(077);
-    r = hv_run(hv, &o);
-    free(hv);
-    return r;
+    return hv_run(hv, &o);
 }

@@ -20,7 +20,7 @@ table_of(struct fh_hv_domain *dom)
     return (FH_SHARED grant_entry_v1_t *)(uintptr_t)dom->table;
 }
 
-/* ------------------------------------------------------------- references -- */
+/* ------------------------------------------------------------ references -- */
 
 static int
 table_grow(struct fh_hv_domain *dom)
@@ -64,7 +64,7 @@ ref_drop(struct fh_hv_domain *dom, uint32_t ref)
     dom->free_refs[dom->n_free_refs++] = ref;
 }
 
-/* ----------------------------------------------------------------- ending -- */
+/* ---------------------------------------------------------------- ending -- */
 
 void
 fh_hv_ending_add(struct fh_hv *hv, uint32_t mfn, struct fh_hv_frame *frame)
@@ -119,7 +119,7 @@ ending_reserve(struct fh_hv *hv, uint32_t n)
     return 0;
 }
 
-/* ------------------------------------------------------------- hypercalls -- */
+/* ------------------------------------------------------------ hypercalls -- */
 
 /* A free number in the connection's table of shares. */
 static int

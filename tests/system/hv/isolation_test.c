@@ -225,7 +225,7 @@ killed_mapper__leaves_no_map(void **state)
     EXPECT(world_settles(&world, -1, "shared_pages", 0));
 }
 
-/* A domain that is destroyed while its pages are mapped and its process runs. */
+/* Its pages are mapped and its process runs. */
 static void
 destroyed_granter__frees_when_unmapped(void **state)
 {
