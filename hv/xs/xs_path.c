@@ -110,8 +110,6 @@ fh_xs_path_parse(const struct fh_xs_conn *conn, const char *text, size_t n,
 
     out->is_special = false;
     out->is_relative = n == 0 || text[0] != '/';
-    if (n > FH_XS_PATH_BYTES)
-        return FH_EINVAL;
     if (out->is_relative)
         at = (size_t)snprintf(out->text, sizeof(out->text),
                               "/local/domain/%u/", conn->dom->domid);

@@ -358,21 +358,34 @@ allocation__of_an_answer_ends_the_connection(void **state)
     world_free(&w);
 }
 
+static unsigned n_woken;
+
+static void
+count_wake(void *ctx, struct fh_xs_conn *conn, void *priv)
+{
+    n_woken++;
+}
+
 /* An event without memory comes later, coarser, but comes. */
 static void
 allocation__of_an_event_only_delays_it(void **state)
 {
-    struct world w = world_new(NULL);
+    const struct fh_xs_ops ops = { .wake = count_wake };
+    struct fh_xs *xs = fh_xs_new(NULL, &ops);
+    struct fh_xs_conn *zero;
 
-    EXPECT_EQ(put(w.dom[0], 0, "/t/a", "x"), 0);
-    EXPECT_EQ(fh_xs_watch(w.dom[0], "/t", "w"), 0);
-    EXPECT_EVENT(w.dom[0], "/t", "w");
-    w.xs->fail_alloc_in = 2; /* the first is the data */
-    EXPECT_EQ(put(w.dom[0], 0, "/t/a", "y"), 0);
-    EXPECT_EQ(w.xs->fail_alloc_in, 0);
-    EXPECT_EVENT(w.dom[0], "/t", "w");
-    EXPECT_NO_EVENT(w.dom[0]);
-    world_free(&w);
+    EXPECT_EQ(fh_xs_conn_new(xs, 0, NULL, &zero), 0);
+    EXPECT_EQ(put(zero, 0, "/t/a", "x"), 0);
+    EXPECT_EQ(fh_xs_watch(zero, "/t", "w"), 0);
+    EXPECT_EVENT(zero, "/t", "w");
+    n_woken = 0;
+    xs->fail_alloc_in = 2; /* the first is the data */
+    EXPECT_EQ(put(zero, 0, "/t/a", "y"), 0);
+    EXPECT_EQ(xs->fail_alloc_in, 0);
+    EXPECT_EQ(n_woken, 1);
+    EXPECT_EVENT(zero, "/t", "w");
+    EXPECT_NO_EVENT(zero);
+    fh_xs_free(xs);
 }
 
 int

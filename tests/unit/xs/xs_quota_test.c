@@ -138,6 +138,12 @@ node__holds_less_than_2048_bytes(void **state)
     EXPECT_EQ(fh_xs_write(w.dom[1], 0, "data/a", data, 2048 - 32), FH_ENOSPC);
     EXPECT_EQ(put(w.dom[1], 0, "data/a/b", ""), FH_ENOSPC);
     EXPECT_EQ(fh_xs_set_perms(w.dom[1], 0, "data/a", perms, 2), FH_ENOSPC);
+    EXPECT_EQ(fh_xs_write(w.dom[1], 0, "data/a", data, 2047 - 40), 0);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[1], 0, "data/a", perms, 2), 0);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[1], 0, "data/a", perms, 1), 0);
+    EXPECT_EQ(fh_xs_write(w.dom[1], 0, "data/a", data, 2048 - 40), 0);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[1], 0, "data/a", perms, 2), FH_ENOSPC);
+    EXPECT_EQ(fh_xs_write(w.dom[1], 0, "data/a", data, 2047 - 32), 0);
     EXPECT_EQ(fh_xs_transaction_start(w.dom[1], &tx), 0);
     EXPECT_EQ(fh_xs_write(w.dom[1], tx, "data/a", data, 2048 - 32), FH_ENOSPC);
     EXPECT_EQ(put(w.dom[1], tx, "data/a/b", ""), FH_ENOSPC);
@@ -222,6 +228,12 @@ path__of_2048_below_the_domain_3072_in_all(void **state)
     path[3072] = 'p';
     path[3073] = '\0';
     EXPECT_NO_NODE(w.dom[0], 0, path, FH_EINVAL);
+    path[0] = 'p'; /* relative: "/local/domain/0/" comes before it */
+    path[3072 - 16] = '\0';
+    EXPECT_NO_NODE(w.dom[0], 0, path, FH_ENOENT);
+    path[3072 - 16] = 'p';
+    path[3073 - 16] = '\0';
+    EXPECT_NO_NODE(w.dom[0], 0, path, FH_EINVAL);
     world_free(&w);
 }
 
@@ -258,6 +270,39 @@ memory__2560_kib_per_domain(void **state)
         EXPECT_EQ(fh_xs_transaction_end(w.dom[1], tx[k], true), 0);
     fh_xs_stats(w.xs, 1, &stats);
     EXPECT(stats.bytes < 2000 * 1024);
+    world_free(&w);
+}
+
+/* The same without transactions; the owner of a node pays for its data. */
+static void
+memory__is_the_owners(void **state)
+{
+    struct fh_xs_limits limits = fh_xs_limits_default();
+    struct world w;
+    static char data[1900];
+    const char *perms[] = { "n1", "w2" };
+    int n = 0;
+
+    limits.domain_bytes = 20000;
+    w = world_new(&limits);
+    EXPECT_EQ(put(w.dom[1], 0, "data/shared", ""), 0);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[1], 0, "data/shared", perms, 2), 0);
+    for (int r = 0; r == 0; n++) {
+        char path[32];
+
+        (void)snprintf(path, sizeof(path), "data/%d", n);
+        r = fh_xs_write(w.dom[1], 0, path, data, sizeof(data));
+        EXPECT(r == 0 || r == FH_ENOMEM);
+    }
+    EXPECT(n >= 8 && n <= 11, "%d", n);
+    EXPECT_EQ(fh_xs_write(w.dom[2], 0, "/local/domain/1/data/shared", data,
+                          sizeof(data)),
+              FH_ENOMEM);
+    EXPECT_EQ(fh_xs_write(w.dom[2], 0, "data/own", data, sizeof(data)), 0);
+    EXPECT_EQ(fh_xs_write(w.dom[0], 0, "/local/domain/1/data/shared", data,
+                          sizeof(data)),
+              0);
+    EXPECT_EQ(put(w.dom[1], 0, "data/0", "smaller"), 0);
     world_free(&w);
 }
 
@@ -346,6 +391,50 @@ count_wake(void *ctx, struct fh_xs_conn *conn, void *priv)
     n_woken += priv == ctx;
 }
 
+/* The embedder is told of output, of room, and of the end. */
+static void
+wake__tells_what_the_embedder_waits_for(void **state)
+{
+    const struct fh_xs_ops ops = { .wake = count_wake, .ctx = &n_woken };
+    struct fh_xs *xs = fh_xs_new(NULL, &ops);
+    struct fh_xs_conn *zero;
+    struct fh_xs_conn *one;
+    struct answer a;
+
+    EXPECT_EQ(fh_xs_domain_introduce(xs, 1), 0);
+    EXPECT_EQ(fh_xs_domain_populate(xs, 1, "one"), 0);
+    EXPECT_EQ(fh_xs_conn_new(xs, 0, NULL, &zero), 0);
+    EXPECT_EQ(fh_xs_conn_new(xs, 1, &n_woken, &one), 0);
+    n_woken = 0;
+    EXPECT_EQ(flood(one, "name", 3), 3);
+    EXPECT_EQ(n_woken, 1); /* the rest is more of the same output */
+    while (take_answer(one, &a))
+        continue;
+    EXPECT_EQ(fh_xs_watch(one, "data", "t"), 0);
+    EXPECT_EQ(n_woken, 2);
+    EXPECT_EVENT(one, "data", "t");
+
+    /* Paused by events alone, with no input that waits. */
+    EXPECT_EQ(fh_xs_watch(zero, "/local/domain/1/error", "t"), 0);
+    EXPECT_EVENT(zero, "/local/domain/1/error", "t");
+    for (int i = 0; i < 20; i++) {
+        char path[32];
+
+        (void)snprintf(path, sizeof(path), "error/%d", i);
+        EXPECT_EQ(put(one, 0, path, "x"), 0);
+    }
+    EXPECT_EQ(fh_xs_conn_room(one), 0);
+    n_woken = 0;
+    EXPECT_EVENT(zero, "/local/domain/1/error/0", "t");
+    EXPECT_EQ(n_woken, 1);
+    EXPECT(fh_xs_conn_room(one) > 0);
+
+    n_woken = 0;
+    EXPECT_EQ(fh_xs_domain_release(xs, 1), 0);
+    EXPECT_EQ(n_woken, 1);
+    fh_xs_free(xs);
+}
+
 /* Who fills domain 0's queue waits until domain 0 reads. */
 static void
 outstanding__events_that_one_causes_count(void **state)
@@ -426,9 +515,11 @@ main(void)
         cmocka_unit_test(perms__5_per_node),
         cmocka_unit_test(path__of_2048_below_the_domain_3072_in_all),
         cmocka_unit_test(memory__2560_kib_per_domain),
+        cmocka_unit_test(memory__is_the_owners),
         cmocka_unit_test(conns__64_per_domain),
         cmocka_unit_test(outstanding__20_untaken_answers_pause_the_input),
         cmocka_unit_test(outstanding__domain_0_is_paused_by_bytes),
+        cmocka_unit_test(wake__tells_what_the_embedder_waits_for),
         cmocka_unit_test(outstanding__events_that_one_causes_count),
         cmocka_unit_test(events__of_a_client_that_never_reads_are_bounded),
     };

@@ -18,6 +18,11 @@ write__makes_parents_with_inherited_rights(void **state)
     EXPECT_EQ(fh_xs_get_perms(w.dom[0], 0, "/a/b", perms, sizeof(perms), &n),
               0);
     EXPECT(n == 6 && memcmp(perms, "r2\0w1\0", 6) == 0, "%s", perms);
+    EXPECT_EQ(fh_xs_get_perms(w.dom[0], 0, "/a/b", perms, 5, &n), FH_ERANGE);
+    EXPECT_EQ(n, 6);
+    memset(perms, 0, sizeof(perms));
+    EXPECT_EQ(fh_xs_get_perms(w.dom[0], 0, "/a/b", perms, 6, &n), 0);
+    EXPECT(memcmp(perms, "r2\0w1\0", 6) == 0, "%s", perms);
     /* Others' are their own, with the rest inherited. */
     EXPECT_EQ(put(w.dom[1], 0, "/a/d", "y"), 0);
     EXPECT_EQ(fh_xs_get_perms(w.dom[1], 0, "/a/d", perms, sizeof(perms), &n),
@@ -41,6 +46,7 @@ directory__lists_in_order_of_creation(void **state)
     EXPECT_EQ(put(w.dom[0], 0, "/a/z", "again"), 0);
     EXPECT_EQ(fh_xs_directory(w.dom[0], 0, "/a", names, sizeof(names), &n), 0);
     EXPECT(n == 7 && memcmp(names, "z\0b\0zz\0", 7) == 0, "%s", names);
+    EXPECT_EQ(fh_xs_directory(w.dom[0], 0, "/a", names, 7, &n), 0);
     EXPECT_EQ(fh_xs_directory(w.dom[0], 0, "/a", names, 6, &n), FH_ERANGE);
     EXPECT_EQ(n, 7);
     EXPECT_EQ(fh_xs_directory(w.dom[0], 0, "/a", NULL, 0, &n), FH_ERANGE);
@@ -237,11 +243,14 @@ calls__with_nonsense_are_refused(void **state)
     size_t n;
 
     EXPECT_EQ(fh_xs_write(w.dom[0], 0, "/t", big, sizeof(big)), FH_EINVAL);
+    EXPECT_EQ(fh_xs_domain_introduce(w.xs, 0x7ff0), FH_EINVAL);
+    EXPECT_EQ(fh_xs_domain_release(w.xs, 0x7ff0), FH_EINVAL);
     EXPECT_EQ(fh_xs_domain_populate(w.xs, 0x7ff0, "x"), FH_EINVAL);
     EXPECT_EQ(fh_xs_domain_remove(w.xs, 0x7ff0), FH_EINVAL);
     memset(big, '/', sizeof(big) - 1);
     EXPECT_EQ(put(w.dom[0], 0, big, ""), FH_EINVAL);
     EXPECT_EQ(fh_xs_set_perms(w.dom[0], 0, "/tool", perms, 2), FH_EINVAL);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[0], 0, "/tool", perms, 0), FH_EINVAL);
     EXPECT_EQ(fh_xs_watch(w.dom[0], "/t", big), FH_EINVAL);
     EXPECT_EQ(fh_xs_conn_domid(w.dom[2]), 2);
     EXPECT(fh_xs_conn_priv(w.dom[2]) == NULL);
@@ -253,9 +262,29 @@ calls__with_nonsense_are_refused(void **state)
     EXPECT_EQ(fh_xs_transaction_start(w.dom[3], &tx), FH_ENOTCONN);
     EXPECT_EQ(fh_xs_set_perms(w.dom[3], 0, "data", perms + 1, 1),
               FH_ENOTCONN);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[3], 0, "@releaseDomain", perms + 1, 1),
+              FH_ENOTCONN);
     EXPECT_EQ(fh_xs_read(w.dom[3], 0, "data", big, 8, &n), FH_ENOTCONN);
     fh_xs_stats(w.xs, 3, &stats);
     EXPECT_EQ(stats.n_nodes, 0);
+    world_free(&w);
+}
+
+/* A transaction must not bring back what a release took away. */
+static void
+release__conflicts_with_open_transactions(void **state)
+{
+    struct world w = world_new(NULL);
+    const char *perms[] = { "n0", "b1" };
+    uint32_t tx;
+
+    EXPECT_EQ(put(w.dom[0], 0, "/s/a", "1"), 0);
+    EXPECT_EQ(fh_xs_set_perms(w.dom[0], 0, "/s/a", perms, 2), 0);
+    EXPECT_EQ(fh_xs_transaction_start(w.dom[0], &tx), 0);
+    EXPECT_EQ(put(w.dom[0], tx, "/s/a", "2"), 0);
+    EXPECT_EQ(put(w.dom[0], tx, "/s/a/below", "2"), 0);
+    EXPECT_EQ(fh_xs_domain_release(w.xs, 1), 0);
+    EXPECT_EQ(fh_xs_transaction_end(w.dom[0], tx, true), FH_EAGAIN);
     world_free(&w);
 }
 
@@ -328,6 +357,7 @@ main(void)
         cmocka_unit_test(release__leaves_no_rights_for_the_next_domain),
         cmocka_unit_test(release__of_the_owner_of_the_root),
         cmocka_unit_test(calls__with_nonsense_are_refused),
+        cmocka_unit_test(release__conflicts_with_open_transactions),
         cmocka_unit_test(domain__life_leaks_nothing),
         cmocka_unit_test(new__has_what_xenstored_has),
     };

@@ -33,6 +33,8 @@ static const struct row rows[] = {
       ERR("ENOENT") },
     { "directory part bad offset", 0, XS_DIRECTORY_PART, 0, P("/t\0" "-1\0"),
       ERR("EINVAL") },
+    { "directory part empty offset", 0, XS_DIRECTORY_PART, 0, P("/t\0\0"),
+      ERR("EINVAL") },
     { "directory part no offset", 0, XS_DIRECTORY_PART, 0, P("/t\0"),
       ERR("EINVAL") },
     /* READ */
@@ -102,6 +104,8 @@ static const struct row rows[] = {
     { "give away", 1, XS_SET_PERMS, 0, P("data\0n2\0"), ERR("EPERM") },
     { "set perms special", 0, XS_SET_PERMS, 0, P("@releaseDomain\0n0\0r1\0"),
       OK(XS_SET_PERMS) },
+    { "set perms other special", 0, XS_SET_PERMS, 0,
+      P("@introduceDomain\0n0\0r1\0"), OK(XS_SET_PERMS) },
     { "set perms special refused", 1, XS_SET_PERMS, 0,
       P("@releaseDomain\0n1\0"), ERR("EACCES") },
     { "set perms unknown special", 0, XS_SET_PERMS, 0, P("@other\0n1\0"),
@@ -411,6 +415,110 @@ directory_part__ends_with_an_empty_name(void **state)
     world_free(&w);
 }
 
+/* Names that fill an answer to the byte, and one byte more. */
+static void
+directory__holds_4096_bytes_of_names(void **state)
+{
+    struct world w = standard_world();
+    struct answer a;
+    char path[64];
+    size_t n_gen;
+
+    for (int i = 0; i < 256; i++) {
+        (void)snprintf(path, sizeof(path), "/full/fifteen-wit-%03d", i);
+        EXPECT_EQ(put(w.dom[0], 0, path, ""), 0);
+    }
+    a = ASK(w.dom[0], XS_DIRECTORY, 0, "/full\0");
+    EXPECT_EQ(a.header.type, XS_DIRECTORY);
+    EXPECT_EQ(a.header.len, 4096);
+    EXPECT_EQ(put(w.dom[0], 0, "/full/x", ""), 0);
+    a = ASK(w.dom[0], XS_DIRECTORY, 0, "/full\0");
+    EXPECT(strcmp(a.payload, "E2BIG") == 0, "%s", a.payload);
+    /* A part: its generation, as many names as fit, no end. */
+    a = ASK(w.dom[0], XS_DIRECTORY_PART, 0, "/full\0" "0\0");
+    n_gen = strlen(a.payload) + 1;
+    EXPECT_EQ(a.header.len, n_gen + (4096 - n_gen - 1) / 16 * 16);
+    a = ASK(w.dom[0], XS_DIRECTORY_PART, 0, "/full\0" "4096\0");
+    EXPECT_EQ(a.header.len, n_gen + 3);
+    a = ASK(w.dom[0], XS_DIRECTORY_PART, 0, "/full\0" "4098\0");
+    EXPECT_EQ(a.header.len, n_gen + 1);
+    world_free(&w);
+}
+
+/* The longest name for which a part and its end just fit. */
+static void
+directory_part__fits_to_the_byte(void **state)
+{
+    struct fh_xs_limits limits = fh_xs_limits_default();
+    struct world w;
+    static char path[4096];
+
+    limits.path_rel_bytes = 4000;
+    w = world_new(&limits);
+    for (size_t extra = 0; extra < 2; extra++) {
+        struct answer a;
+        size_t n_gen;
+
+        EXPECT_EQ(fh_xs_mkdir(w.dom[0], 0, "/f"), 0);
+        a = ASK(w.dom[0], XS_DIRECTORY_PART, 0, "/f\0" "0\0");
+        n_gen = strlen(a.payload) + 1; /* of as many digits below */
+        memcpy(path, "/f/", 3);
+        memset(path + 3, 'a', sizeof(path) - 3);
+        path[3 + 3000] = '\0';
+        EXPECT_EQ(put(w.dom[0], 0, path, ""), 0);
+        path[3 + 4096 - n_gen - 1 - 3001 - 1 + extra] = '\0';
+        EXPECT_EQ(put(w.dom[0], 0, path, ""), 0);
+        a = ASK(w.dom[0], XS_DIRECTORY_PART, 0, "/f\0" "0\0");
+        EXPECT_EQ(strlen(a.payload) + 1, n_gen);
+        EXPECT_EQ(a.header.len, extra ? n_gen + 3001 : 4096);
+        EXPECT_EQ(fh_xs_rm(w.dom[0], 0, "/f"), 0);
+    }
+    world_free(&w);
+}
+
+static void
+directory_part__shows_a_transactions_own_generation(void **state)
+{
+    struct world w = standard_world();
+    struct answer outside = ASK(w.dom[0], XS_DIRECTORY_PART, 0,
+                                "/t\0" "0\0");
+    struct answer inside;
+    struct answer later;
+
+    (void)ASK(w.dom[0], XS_TRANSACTION_START, 0, "\0");
+    inside = ASK(w.dom[0], XS_DIRECTORY_PART, 1, "/t\0" "0\0");
+    EXPECT(strcmp(outside.payload, inside.payload) == 0);
+    EXPECT_EQ(put(w.dom[0], 1, "/t/new", ""), 0);
+    later = ASK(w.dom[0], XS_DIRECTORY_PART, 1, "/t\0" "0\0");
+    EXPECT(strcmp(later.payload, inside.payload) != 0);
+    inside = ASK(w.dom[0], XS_DIRECTORY_PART, 1, "/t/new\0" "0\0");
+    EXPECT(strcmp(inside.payload, "0") != 0);
+    world_free(&w);
+}
+
+/* What a direct call can make and the wire cannot carry. */
+static void
+wire__too_much_for_an_answer_is_an_error(void **state)
+{
+    struct world w = standard_world();
+    static char data[4097];
+    static const char *perms[1200];
+    struct answer a;
+
+    EXPECT_EQ(fh_xs_write(w.dom[0], 0, "/t/a", data, 4096), 0);
+    a = ASK(w.dom[0], XS_READ, 0, "/t/a\0");
+    EXPECT_EQ(a.header.len, 4096);
+    EXPECT_EQ(fh_xs_write(w.dom[0], 0, "/t/a", data, 4097), 0);
+    a = ASK(w.dom[0], XS_READ, 0, "/t/a\0");
+    EXPECT(strcmp(a.payload, "E2BIG") == 0, "%s", a.payload);
+    for (size_t i = 0; i < 1200; i++)
+        perms[i] = "n0";
+    EXPECT_EQ(fh_xs_set_perms(w.dom[0], 0, "/t/a", perms, 1200), 0);
+    a = ASK(w.dom[0], XS_GET_PERMS, 0, "/t/a\0");
+    EXPECT_EQ(a.header.len, 3600);
+    world_free(&w);
+}
+
 static void
 watch__is_acknowledged_before_it_fires(void **state)
 {
@@ -478,6 +586,10 @@ main(void)
         cmocka_unit_test(wire__more_input_than_room_is_refused),
         cmocka_unit_test(directory_part__gives_what_directory_cannot),
         cmocka_unit_test(directory_part__ends_with_an_empty_name),
+        cmocka_unit_test(directory__holds_4096_bytes_of_names),
+        cmocka_unit_test(directory_part__fits_to_the_byte),
+        cmocka_unit_test(directory_part__shows_a_transactions_own_generation),
+        cmocka_unit_test(wire__too_much_for_an_answer_is_an_error),
         cmocka_unit_test(watch__is_acknowledged_before_it_fires),
         cmocka_unit_test(release__closes_the_domains_connections),
         cmocka_unit_test(start__is_refused_within_a_transaction),
