@@ -89,7 +89,10 @@ exec 9>&-
 # SIGTERM from somewhere else, without a terminal.
 "$freehold" run --seconds 30 >"$work/out" 2>&1 </dev/null &
 pid=$!
-sleep 2
+for _ in $(seq 150); do
+    [ "$(our_processes | wc -l)" -lt 6 ] || break
+    sleep 0.1
+done
 [ "$(our_processes | wc -l)" -ge 6 ]
 claim $? "this test sees the processes of a run" # or the rest proves nothing
 kill -TERM $pid
