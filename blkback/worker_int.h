@@ -68,6 +68,7 @@ struct fh_wk {
     struct fh_wk_stats *stats;
     uint64_t n_sleeps;
     uint64_t n_spins;
+    uint64_t n_cpu_reads;
     uint64_t cpu_read_ns; /* when the CPU time was last asked for */
 };
 

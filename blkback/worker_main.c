@@ -145,7 +145,8 @@ publish_stats(struct fh_wk *wk)
     fh_store_relaxed64(&s->spins, wk->n_spins);
     fh_store_relaxed64(&s->stores, wk->worker.log.n_stores);
     fh_store_relaxed64(&s->syscalls,
-                       wk->u.n_enters + fh_xenplat_syscalls(&wk->x));
+                       wk->u.n_enters + wk->n_cpu_reads +
+                           fh_xenplat_syscalls(&wk->x));
 }
 
 static void
@@ -156,6 +157,7 @@ publish_cpu_time(struct fh_wk *wk, uint64_t now)
     if (now - wk->cpu_read_ns < CPU_TIME_NS)
         return;
     wk->cpu_read_ns = now;
+    wk->n_cpu_reads++;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
     fh_store_relaxed64(&wk->stats->cpu_ns, (uint64_t)ts.tv_sec * 1000000000u +
                                                (uint64_t)ts.tv_nsec);
