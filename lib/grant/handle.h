@@ -18,8 +18,12 @@
  *   word: bits 0..15 FH_SLOT_* and GNTMAP flags, bits 32..63 generation
  *
  * Only who set BUSY changes a live slot.
+ *
+ * Model: tests/model/grant_handle.cc compiles this file and handle.c.
  */
+#ifndef FH_MODEL /* a model brings a domain with only the fields used here */
 #include <freehold/grant.h>
+#endif
 
 #include "base/shared.h"
 
@@ -36,11 +40,13 @@ struct fh_gnt_slot {
     fh_word64 word;
     struct fh_gnt_entry *entry;
     uint64_t host_addr;
-    uint32_t next;  /* in a chain: index + 1, 0 ends it */
+    fh_word32 next; /* in a chain: index + 1, 0 ends it */
     uint32_t avail; /* guest-available bits of the map flags */
 };
 
+#ifndef FH_MODEL
 _Static_assert(sizeof(struct fh_gnt_slot) == 32, "two slots per cache line");
+#endif
 
 /* Slots in the hands of one call. */
 struct fh_slot_chain {
