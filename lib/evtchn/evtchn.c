@@ -14,19 +14,13 @@
 static void
 lock(struct fh_evtchn_domain *d)
 {
-    uint32_t expected = 0;
-
-    /* K1 acquire, pairs with K2. */
-    while (!fh_cas32(&d->lock, &expected, 1)) {
-        fh_cpu_relax();
-        expected = 0;
-    }
+    fh_port_lock(&d->lock);
 }
 
 static void
 unlock(struct fh_evtchn_domain *d)
 {
-    fh_store_release32(&d->lock, 0); /* K2 */
+    fh_port_unlock(&d->lock);
 }
 
 /* @a and @b may be one domain. */
@@ -58,46 +52,29 @@ port_at(struct fh_evtchn_domain *d, uint32_t port)
 static uint64_t
 link_of(const struct fh_evtchn_port *p)
 {
-    return fh_load_relaxed64(&p->link) & ~(FH_LINK_BUSY | FH_LINK_SENDERS);
+    return fh_link_look(&p->link);
 }
 
-/* Keeps senders out of @p and waits until those inside have left.  They do
- * nothing but set bits and call deliver, so the wait is short. */
+/* Gives a frozen (or free) port its new state. */
 static void
-port_freeze(struct fh_evtchn_port *p)
+port_set(struct fh_evtchn_port *p, uint64_t link, struct fh_evtchn_domain *peer)
 {
-    /* P1 acquire, pairs with P4: what senders did is done. */
-    fh_fetch_or64(&p->link, FH_LINK_BUSY);
-    while (fh_load_acquire64(&p->link) & FH_LINK_SENDERS)
-        fh_cpu_relax();
-}
-
-/* Gives a frozen (or free) port its new state and lets senders in. */
-static void
-port_set(struct fh_evtchn_port *p, uint64_t link,
-         struct fh_evtchn_domain *peer)
-{
-    uint64_t old = fh_load_relaxed64(&p->link);
-
     p->peer = peer;
-    /* P2 release, pairs with P3: a sender that sees the link sees the peer.
-     * The count of senders who come and find BUSY is theirs to take back. */
-    while (!fh_cas64(&p->link, &old, link | (old & FH_LINK_SENDERS)))
-        ;
+    fh_link_set(&p->link, link);
+}
+
+static uint64_t
+bit_of(uint32_t port)
+{
+    return 1ull << port % 64;
 }
 
 /* Sets the pending bit.  True: deliver. */
 static bool
 set_pending(struct fh_evtchn_domain *d, uint32_t port)
 {
-    const uint64_t bit = 1ull << port % 64;
-
-    if (fh_fetch_or64(&d->pending[port / 64], bit) & bit)
-        return false;
-    /* M1 full fence, pairs with M2 in fh_evtchn_unmask: our pending bit before
-     * our look at the mask; one of the two sides delivers. */
-    fh_fence_full();
-    return !(fh_load_relaxed64(&d->masked[port / 64]) & bit);
+    return fh_bit_raise(&d->pending[port / 64], &d->masked[port / 64],
+                        bit_of(port));
 }
 
 static void
@@ -105,12 +82,6 @@ raise(struct fh_evtchn_domain *d, uint32_t port)
 {
     if (set_pending(d, port))
         d->ops->deliver(d->hv, d, port);
-}
-
-static void
-clear_pending(struct fh_evtchn_domain *d, uint32_t port)
-{
-    fh_fetch_and64(&d->pending[port / 64], ~(1ull << port % 64));
 }
 
 /* ----------------------------------------------------------- open ports -- */
@@ -183,7 +154,7 @@ bind_locked(struct fh_evtchn_domain *d, struct fh_evtchn_domain *r,
     if (ret)
         return ret;
     d->ops->domain_hold(d->hv, d);
-    port_freeze(rp);
+    fh_link_freeze(&rp->link);
     port_set(rp, fh_link(EVTCHNSTAT_interdomain, d->domid, n), d);
     *deliver = set_pending(d, n);
     *port = n;
@@ -228,9 +199,9 @@ free_locked(struct fh_evtchn_domain *d, uint32_t port)
 {
     struct fh_evtchn_port *p = &d->ports[port];
 
-    port_freeze(p);
+    fh_link_freeze(&p->link);
     port_set(p, fh_link(EVTCHNSTAT_closed, 0, 0), NULL);
-    clear_pending(d, port);
+    (void)fh_bit_consume(&d->pending[port / 64], bit_of(port));
     fh_ports_give(d, port);
 }
 
@@ -273,7 +244,7 @@ close_ends(struct fh_evtchn_domain *d, uint32_t port,
 
     if (peer) {
         rp = &peer->ports[remote_port];
-        port_freeze(rp);
+        fh_link_freeze(&rp->link);
         port_set(rp, fh_link(EVTCHNSTAT_unbound, d->domid, 0), NULL);
     }
     free_locked(d, port);
@@ -328,30 +299,6 @@ fh_evtchn_close_all(struct fh_evtchn_domain *d, uint32_t budget,
 
 /* ----------------------------------------------------------------- send -- */
 
-/* Counts the caller in as a sender of @p; the link holds still until
- * sender_leave(). */
-static uint64_t
-sender_enter(struct fh_evtchn_port *p)
-{
-    for (;;) {
-        /* P3 acquire, pairs with P2. */
-        const uint64_t link = fh_fetch_add64(&p->link, FH_LINK_SENDER);
-
-        if (!(link & FH_LINK_BUSY))
-            return link;
-        fh_fetch_add64(&p->link, 0 - FH_LINK_SENDER);
-        while (fh_load_relaxed64(&p->link) & FH_LINK_BUSY)
-            fh_cpu_relax();
-    }
-}
-
-static void
-sender_leave(struct fh_evtchn_port *p)
-{
-    /* P4 release, pairs with P1. */
-    fh_fetch_add64(&p->link, 0 - FH_LINK_SENDER);
-}
-
 int
 fh_evtchn_send(struct fh_evtchn_domain *d, uint32_t port)
 {
@@ -361,7 +308,7 @@ fh_evtchn_send(struct fh_evtchn_domain *d, uint32_t port)
 
     if (!p)
         return FH_EINVAL;
-    link = sender_enter(p);
+    link = fh_link_enter(&p->link);
     switch (fh_link_state(link)) {
     case EVTCHNSTAT_interdomain:
         raise(p->peer, fh_link_port(link));
@@ -377,7 +324,7 @@ fh_evtchn_send(struct fh_evtchn_domain *d, uint32_t port)
         r = FH_EINVAL;
         break;
     }
-    sender_leave(p);
+    fh_link_leave(&p->link);
     return r;
 }
 
@@ -389,13 +336,13 @@ fh_evtchn_raise(struct fh_evtchn_domain *d, uint32_t port)
 
     if (!p)
         return FH_EINVAL;
-    state = fh_link_state(sender_enter(p));
+    state = fh_link_state(fh_link_enter(&p->link));
     if (state == EVTCHNSTAT_virq || state == EVTCHNSTAT_ipi ||
         state == EVTCHNSTAT_interdomain)
         raise(d, port);
     else
         state = EVTCHNSTAT_closed;
-    sender_leave(p);
+    fh_link_leave(&p->link);
     return state == EVTCHNSTAT_closed ? FH_EINVAL : 0;
 }
 
@@ -438,21 +385,17 @@ fh_evtchn_mask(struct fh_evtchn_domain *d, uint32_t port)
 {
     if (!port_at(d, port))
         return FH_EINVAL;
-    fh_fetch_or64(&d->masked[port / 64], 1ull << port % 64);
+    fh_fetch_or64(&d->masked[port / 64], bit_of(port));
     return 0;
 }
 
 int
 fh_evtchn_unmask(struct fh_evtchn_domain *d, uint32_t port)
 {
-    const uint64_t bit = 1ull << port % 64;
-
     if (!port_at(d, port))
         return FH_EINVAL;
-    fh_fetch_and64(&d->masked[port / 64], ~bit);
-    /* M2 full fence, pairs with M1 in set_pending. */
-    fh_fence_full();
-    if (fh_load_relaxed64(&d->pending[port / 64]) & bit)
+    if (fh_bit_unmask(&d->pending[port / 64], &d->masked[port / 64],
+                      bit_of(port)))
         d->ops->deliver(d->hv, d, port);
     return 0;
 }
@@ -461,14 +404,13 @@ int
 fh_evtchn_pending(struct fh_evtchn_domain *d, uint32_t port, bool consume,
                   bool *is_pending)
 {
-    const uint64_t bit = 1ull << port % 64;
-    uint64_t word;
+    uint64_t *word;
 
     if (!port_at(d, port))
         return FH_EINVAL;
-    word = consume ? fh_fetch_and64(&d->pending[port / 64], ~bit)
-                   : fh_load_acquire64(&d->pending[port / 64]);
-    *is_pending = word & bit;
+    word = &d->pending[port / 64];
+    *is_pending = consume ? fh_bit_consume(word, bit_of(port))
+                          : (fh_load_acquire64(word) & bit_of(port)) != 0;
     return 0;
 }
 
