@@ -61,6 +61,7 @@ struct evtchn_suite : rl::test_suite<evtchn_suite, N_THREADS> {
     fh_word64 link, pending, masked;
     fh_word32 lock;
     rl::var<unsigned> peer; /* what the link stands for */
+    rl::var<unsigned> n_changes; /* what only the lock protects */
     rl::atomic<unsigned> sent[2];
     struct fh_model_event delivered;
 
@@ -76,6 +77,7 @@ struct evtchn_suite : rl::test_suite<evtchn_suite, N_THREADS> {
         fh_store_relaxed64(&masked, 1);
         fh_store_relaxed32(&lock, 0);
         peer($) = 1;
+        n_changes($) = 0;
         fh_store_relaxed64(&link, fh_link(2, 1, 1));
     }
 
@@ -115,6 +117,7 @@ struct evtchn_suite : rl::test_suite<evtchn_suite, N_THREADS> {
         at("K1");
         fh_port_lock(&lock);
         at("-");
+        n_changes($) = n_changes($) + 1;
         fh_link_freeze(&link);
         peer($) = 2 + me;
         at("P2");
