@@ -245,6 +245,8 @@ start_todo(struct fh_queue *q)
             break;
         }
         n++;
+        if (q->ring.rsp_prod - q->ring.rsp_published >= FH_QUEUE_EARLY)
+            (void)fh_queue_publish(q);
     }
     return n;
 }

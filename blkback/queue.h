@@ -31,6 +31,8 @@
 
 enum {
     FH_QUEUE_BATCH = 32,      /* requests of one queue in a turn: fairness */
+    FH_QUEUE_EARLY = 8,  /* answers of a batch that become visible at once, so
+                            that the frontend works beside us */
     FH_COPY_PIECES = 1024,    /* of one grant copy; a request needs 512 */
     FH_QUEUE_MAX_PGRANTS = 16384, /* pages kept mapped: 64 MiB a ring */
     FH_QUEUE_SCRUB_BITS = 28, /* fh_rec_scrub() every 2^28 requests */

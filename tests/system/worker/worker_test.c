@@ -355,7 +355,7 @@ bench(int argc, char **argv)
 {
     const char *names[] = { "file", "mem", "null" };
     struct rig_load load = { .depth = 32, .pages_each = 1,
-                             .run_ns = 1000000000 };
+                             .run_ns = 2000000000 };
     uint64_t calls, requests, sleeps, cpu;
     struct rig_usage u0, u1;
     struct rig_result res;
