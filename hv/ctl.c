@@ -136,6 +136,9 @@ create_error(int r)
                "not a number";
     case FH_ENOSPC:
         return "too many domains";
+    case FH_EBUSY:
+        return "a process of an earlier domain of this number still runs under "
+               "its uid";
     case FH_EMFILE:
         return "no descriptor is left";
     }

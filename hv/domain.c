@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "hv/hv.h"
+#include "hv/uids.h"
 
 enum {
     TABLE_BYTES = FH_HV_GRANT_FRAMES * 4096,
@@ -237,6 +238,11 @@ fh_hv_domain_create(struct fh_hv *hv, int domid, const char *name,
     dom = domain_new(hv, (uint16_t)domid, name);
     if (!dom)
         return FH_ENOMEM;
+    r = FH_EBUSY;
+    /* A process that an earlier domain of this number left behind could trace
+     * the new one's. */
+    if (dom->user != hv->uid && fh_hv_uids_run(dom->user, 1))
+        goto fail;
     r = tables_init(dom);
     if (r)
         goto fail;

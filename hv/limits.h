@@ -44,6 +44,11 @@ enum {
     FH_HV_ACCEPT_PAUSE_MS = 100,
 };
 
-/* The uid of domain N is the base plus N, when fhv runs as root: 0x46480000,
- * far above what distributions and container tools hand out. */
+/*
+ * The uid of domain N is the base plus N, when fhv runs as root.  Each
+ * hypervisor on a machine takes a block of its own: from 0x46480000 on, far
+ * above what distributions and container tools hand out.
+ */
 #define FH_HV_UID_BASE_DEFAULT 1179123712u
+#define FH_HV_UID_BLOCK 32768u
+#define FH_HV_UID_BLOCKS 256u

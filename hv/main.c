@@ -23,6 +23,7 @@
 #include "hv/hv.h"
 #include "hv/main.h"
 #include "hv/rundir.h"
+#include "hv/uids.h"
 
 struct options {
     const char *name, *run_dir, *lib_dir;
@@ -43,11 +44,12 @@ usage(FILE *f, const char *name)
             "                  /run/freehold/hv, or the user's own)\n"
             "  --lib-dir DIR   where libxengnttab.so.1 and libxenevtchn.so.1\n"
             "                  are; copies go to DIR/lib of the run directory\n"
-            "  --uid-base N    domain D runs under uid N+D (default %u;\n"
-            "                  only as root, else all domains share one uid)\n"
+            "  --uid-base N    domain D runs under uid N+D (default: the first\n"
+            "                  free block of %u from %u on; only as root, else\n"
+            "                  all domains share one uid)\n"
             "  --foreground    stay in the foreground\n"
             "  --ready-fd N    write a byte there when domains may come\n",
-            name, FH_HV_UID_BASE_DEFAULT);
+            name, FH_HV_UID_BLOCK, FH_HV_UID_BASE_DEFAULT);
 }
 
 /* Returns -1 to go on, or the exit status. */
@@ -153,6 +155,9 @@ hv_init(struct fh_hv *hv, const struct options *o)
     hv->uid = geteuid();
     hv->uid_base = o->uid_base;
     hv->is_isolated = hv->uid == 0;
+    r = hv->is_isolated && !o->uid_base ? fh_hv_uids_claim(&hv->uid_base) : 0;
+    if (r)
+        return r;
     hv->fd_limit = fd_limit_raise();
     hv->next_domid = 1;
     TAILQ_INIT(&hv->work);
@@ -239,7 +244,6 @@ fh_hv_main(int argc, char **argv)
 {
     struct options o = {
         .name = argc ? argv[0] : "fhv",
-        .uid_base = FH_HV_UID_BASE_DEFAULT,
         .ready_fd = -1,
     };
     /* Everything hangs on it; the process's end takes it down. */

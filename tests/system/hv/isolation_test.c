@@ -248,7 +248,13 @@ destroyed_granter__frees_when_unmapped(void **state)
     process_kill(&m);
     EXPECT(world_settles(&world, -1, "zombies", 0));
     EXPECT_EQ(world_count(&world, -1, "shared_pages"), 0);
+    /* Its process still runs: nobody else gets its uid. */
+    struct fh_hvctl_domain heir;
+
+    EXPECT_EQ(fh_hvctl_create(world.dir, doomed.domid, NULL, &heir), -EBUSY);
     process_kill(&s);
+    EXPECT_EQ(fh_hvctl_create(world.dir, doomed.domid, NULL, &heir), 0, "%s",
+              fh_hvctl_error());
 }
 
 static void
