@@ -58,18 +58,18 @@ get(struct fh_xs_conn *conn, uint32_t tx, const char *path, int *r)
 
 #define EXPECT_NODE(conn, tx, path, want)                                      \
     do {                                                                       \
-        int err_;                                                               \
-        const char *text_ = get(conn, tx, path, &err_);                           \
-        EXPECT_EQ(err_, 0, "read of %s", path);                                  \
-        EXPECT(strcmp(text_, want) == 0, "%s holds \"%s\", not \"%s\"", path,   \
-               text_, want);                                                    \
+        int err_;                                                              \
+        const char *text_ = get(conn, tx, path, &err_);                        \
+        EXPECT_EQ(err_, 0, "read of %s", path);                                \
+        EXPECT(strcmp(text_, want) == 0, "%s holds \"%s\", not \"%s\"", path,  \
+               text_, want);                                                   \
     } while (0)
 
 #define EXPECT_NO_NODE(conn, tx, path, error)                                  \
     do {                                                                       \
-        int err_;                                                               \
-        (void)get(conn, tx, path, &err_);                                        \
-        EXPECT_EQ(err_, error, "read of %s", path);                              \
+        int err_;                                                              \
+        (void)get(conn, tx, path, &err_);                                      \
+        EXPECT_EQ(err_, error, "read of %s", path);                            \
     } while (0)
 
 /* The next event is this one. */
