@@ -273,3 +273,19 @@ fh_entry_settle_pinned(fh_word64 *w)
     /* E5 as E4, for the next UPGRADE. */
     fh_fetch_and64(w, ~FH_ENTRY_BUSY);
 }
+
+/* ------------------------------------------------------- the table's size -- */
+
+/* Frames that may be used: their pointers are there, and stay. */
+static inline uint32_t
+fh_table_count(const fh_word32 *n_frames)
+{
+    return fh_load_acquire32(n_frames); /* T1 acquire, pairs with T2 */
+}
+
+/* After the pointers of frame @n - 1 are in place.  One grower at a time. */
+static inline void
+fh_table_publish(fh_word32 *n_frames, uint32_t n)
+{
+    fh_store_release32(n_frames, n); /* T2 release, pairs with T1 */
+}

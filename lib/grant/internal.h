@@ -98,9 +98,7 @@ fh_gnt_entry_at(const struct fh_gnt_domain *granter, uint32_t ref)
 {
     const uint32_t i = ref / FH_GNT_V1_PER_FRAME;
 
-    /* T1 acquire, pairs with T2 in fh_gnt_table_grow: the frame's pointers are
-     * there when the count says so, and stay. */
-    if (i >= fh_load_acquire32(&granter->n_frames))
+    if (i >= fh_table_count(&granter->n_frames))
         return NULL;
     return &granter->frames[i].active[ref % FH_GNT_V1_PER_FRAME];
 }

@@ -62,7 +62,8 @@ shared_mark(FH_SHARED grant_entry_v1_t *shared, uint16_t grantee, bool is_write,
         if (is_write)
             marked |= GTF_writing;
         /* G1, pairs with the granter's release of flags: domid and frame are
-         * those that the flags belong to. */
+         * those that the flags belong to.  (No model: the two sides access one
+         * word in different widths, which C++11 does not know.) */
         if (fh_cas32(shared, &word, marked))
             return GNTST_okay;
     }

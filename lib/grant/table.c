@@ -63,15 +63,14 @@ fh_gnt_table_grow(struct fh_gnt_domain *d, FH_SHARED void *shared, void *active)
     }
     d->frames[n].shared = shared;
     d->frames[n].active = entries;
-    /* T2 release, pairs with T1 in fh_gnt_entry_at. */
-    fh_store_release32(&d->n_frames, n + 1);
+    fh_table_publish(&d->n_frames, n + 1);
     return 0;
 }
 
 uint32_t
 fh_gnt_table_frames(const struct fh_gnt_domain *d)
 {
-    return fh_load_acquire32(&d->n_frames);
+    return fh_table_count(&d->n_frames);
 }
 
 uint32_t

@@ -6,23 +6,23 @@
  *                            pin; the entry's resources (the granter's marks,
  *                            references) are taken and withdrawn by one CPU at
  *                            a time, after the last use
- *   grant_entry_model LABEL  E1 .. E5: that ordering is taken away and relacy
- *                            must notice
+ *   grant_entry_model LABEL  E1 .. E5, T1 or T2: that ordering is taken away
+ *                            and relacy must notice
  *
- * Two CPUs of one grantee and one of another pin for reading and for writing
- * and unpin, in any order that relacy likes.  The payload, the mark for any
- * pin and the mark for writers are plain variables: every unordered access to
- * them is a race, and every wrong one an assertion.
+ * A table grows; two CPUs of one grantee and one of another pin for reading
+ * and for writing and unpin, in any order that relacy likes.  The payload, the
+ * mark for any pin and the mark for writers are plain variables: every
+ * unordered access to them is a race, and every wrong one an assertion.
  */
 #include "fh_model.h"
 #include "grant/entry.h"
 
-enum { N_CPUS = 3, ROUNDS = 2, ITERATIONS = 400000 };
+enum { N_CPUS = 3, GROWER = N_CPUS, ROUNDS = 2, ITERATIONS = 400000 };
 
-static const char *const labels[] = {"E1", "E2", "E3", "E4", "E5"};
+static const char *const labels[] = {"E1", "E2", "E3", "E4", "E5", "T1", "T2"};
 static const char *mutant = "";
 /* Which step a thread is in: the word is the same, the ordering another. */
-static const char *step_of[N_CPUS];
+static const char *step_of[N_CPUS + 1];
 
 static bool
 is_mutant(const char *label)
@@ -36,7 +36,9 @@ fh_model_weakened(enum fh_model_access what, const volatile void *p)
     return is_mutant(step_of[rl::thread_index()]);
 }
 
-struct grant_entry_suite : rl::test_suite<grant_entry_suite, N_CPUS> {
+struct grant_entry_suite : rl::test_suite<grant_entry_suite, N_CPUS + 1> {
+    fh_word32 n_frames;
+    rl::var<unsigned> frame; /* the pointers of the table's second frame */
     fh_word64 word;
     rl::var<unsigned> payload; /* the grantee, while pinned */
     rl::var<unsigned> pinned;  /* GTF_reading and the references */
@@ -46,9 +48,13 @@ struct grant_entry_suite : rl::test_suite<grant_entry_suite, N_CPUS> {
     before()
     {
         fh_store_relaxed64(&word, FH_ENTRY_NOTIFY); /* a bit that stays */
+        fh_store_relaxed32(&n_frames, 1);
+        frame($) = 0;
         payload($) = 0;
         pinned($) = 0;
         writing($) = 0;
+        for (unsigned i = 0; i <= GROWER; i++)
+            step_of[i] = "-";
     }
 
     void
@@ -167,10 +173,32 @@ struct grant_entry_suite : rl::test_suite<grant_entry_suite, N_CPUS> {
     }
 
     void
+    grow()
+    {
+        frame($) = 1;
+        at("T2");
+        fh_table_publish(&n_frames, 2);
+    }
+
+    void
+    look_at_table()
+    {
+        at("T1");
+        if (fh_table_count(&n_frames) == 2)
+            RL_ASSERT(frame($) == 1);
+        at("-");
+    }
+
+    void
     thread(unsigned index)
     {
         const uint16_t who = grantee(index);
 
+        if (index == GROWER) {
+            grow();
+            return;
+        }
+        look_at_table();
         for (unsigned i = 0; i < ROUNDS; i++) {
             const bool is_write = rl::rand(2);
 
@@ -201,7 +229,7 @@ main(int argc, char **argv)
             known |= is_mutant(labels[i]);
     }
     if (!known) {
-        fprintf(stderr, "usage: %s [E1..E5]\n", argv[0]);
+        fprintf(stderr, "usage: %s [E1..E5|T1|T2]\n", argv[0]);
         return 2;
     }
     return fh_model_main<grant_entry_suite>(argc == 2, ITERATIONS);
