@@ -193,8 +193,7 @@ read_online(struct fh_device *d)
         return r;
     /* Whoever wrote the directory by hand and left it out wants it kept. */
     d->online = r || len != 1 || buf[0] != '0';
-    if (d->stopping ||
-        (d->p.owned && d->front_state == FH_XENBUS_UNKNOWN))
+    if (d->stopping || (d->p.owned && d->front_gone))
         d->online = false;
     return 0;
 }
@@ -252,11 +251,12 @@ read_renewed(struct fh_device *d)
 static int
 look(struct fh_device *d, struct fh_xenbus_view *v)
 {
-    bool pending = false;
-    int r = fh_device_read_state(d, 0, d->path, &d->state);
+    bool pending = false, gone;
+    int r = fh_device_read_state(d, 0, d->path, &d->state, &gone);
 
     if (!r)
-        r = fh_device_read_state(d, 0, d->front, &d->front_state);
+        r = fh_device_read_state(d, 0, d->front, &d->front_state,
+                                 &d->front_gone);
     if (!r)
         r = read_online(d);
     if (!r)
@@ -513,9 +513,10 @@ fh_device_fault(struct fh_device *d, int rc)
 int
 fh_device_unplug(struct fh_device *d, bool force)
 {
-    int r = fh_device_read_state(d, 0, d->path, &d->state);
+    bool gone;
+    int r = fh_device_read_state(d, 0, d->path, &d->state, &gone);
 
-    if (!r && d->state == FH_XENBUS_UNKNOWN)
+    if (!r && gone)
         r = FH_ENOENT;
     if (!r)
         r = fh_device_write_unplug(d);

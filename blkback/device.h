@@ -114,6 +114,7 @@ struct fh_device {
     bool dirty;          /* something happened: run() has work */
     bool has_script;     /* a hotplug script must report before we connect */
     bool front_seen_4;   /* since the ring was connected */
+    bool front_gone;     /* no state there: the directory was removed */
     bool renewed;        /* the frontend began anew: holds until the offer */
     bool stopping;       /* fh_device_stop() was called */
     bool force;

@@ -33,7 +33,7 @@ fh_device_read(struct fh_device *d, uint32_t txn, const char *dir,
 
 int
 fh_device_read_state(struct fh_device *d, uint32_t txn, const char *dir,
-                     enum fh_xenbus_state *s)
+                     enum fh_xenbus_state *s, bool *gone)
 {
     char buf[FH_DEVICE_VALUE_MAX];
     size_t len;
@@ -41,6 +41,7 @@ fh_device_read_state(struct fh_device *d, uint32_t txn, const char *dir,
 
     if (r < 0)
         return r;
+    *gone = r != 0;
     *s = r ? FH_XENBUS_UNKNOWN : fh_xenbus_state_parse(buf, len);
     return 0;
 }

@@ -28,10 +28,11 @@ FH_MUST_CHECK int
 fh_device_read(struct fh_device *d, uint32_t txn, const char *dir,
                const char *key, char *buf, size_t size, size_t *len);
 
-/* As above; junk is FH_XENBUS_UNKNOWN, like a missing node. */
+/* As above; junk is FH_XENBUS_UNKNOWN, like a missing node; only the latter is
+ * @gone. */
 FH_MUST_CHECK int
 fh_device_read_state(struct fh_device *d, uint32_t txn, const char *dir,
-                     enum fh_xenbus_state *s);
+                     enum fh_xenbus_state *s, bool *gone);
 
 /*
  * fh_device_read_queue - read and judge what the frontend published

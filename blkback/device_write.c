@@ -43,12 +43,13 @@ attempt(struct fh_device *d, txn_body body, const char *arg)
     struct fh_plat *pl = d->p.plat;
     enum fh_xenbus_state now;
     uint32_t txn;
+    bool gone;
     int r = pl->ops->xs_begin(pl, &txn);
     int e;
 
     if (r)
         return r;
-    r = fh_device_read_state(d, txn, d->path, &now);
+    r = fh_device_read_state(d, txn, d->path, &now, &gone);
     if (!r && now != d->state)
         r = FH_DEVICE_E_MOVED;
     if (!r)

@@ -34,9 +34,10 @@ enum {
     FH_SUP_MEMLOCK_PAGES = 16384, /* 64 MiB of registered buffers: four disks */
     FH_SUP_READY_MS = 10000,    /* from spawn to READY */
     FH_SUP_FENCE_MS = 120000,   /* after that a worker is parked */
-    FH_SUP_EARLY_MS = 1000,     /* a worker that dies sooner died at once, */
-    FH_SUP_EARLY_MAX = 8,       /* and so often it may */
-    FH_SUP_BACKOFF_MS = 50,     /* doubles with each early death but one */
+    FH_SUP_EARLY_MS = 200,      /* a worker that dies sooner died at once, */
+    FH_SUP_EARLY_MAX = 8,       /* and so often in a row it may */
+    FH_SUP_BACKOFF_MS = 25,     /* doubles with each of them from the third on */
+    FH_SUP_EARLY_FREE = 2,
     FH_SUP_STOP_MS = 3000,      /* guests may close by themselves, */
     FH_SUP_STOP_FORCED_MS = 5000, /* then drain, */
     FH_SUP_STOP_EXIT_MS = 2000,   /* then workers exit */

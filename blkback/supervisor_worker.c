@@ -496,9 +496,9 @@ fence_ended(struct fh_sup_source *src, uint32_t events)
     }
     w->state = FH_SUP_WAITING;
     w->due_ns = now;
-    if (w->early_deaths > 1)
+    if (w->early_deaths > FH_SUP_EARLY_FREE)
         w->due_ns += ((uint64_t)FH_SUP_BACKOFF_MS * MS)
-                     << (w->early_deaths - 2);
+                     << (w->early_deaths - FH_SUP_EARLY_FREE - 1);
 }
 
 uint64_t

@@ -315,7 +315,7 @@ write_backend(struct fh_sup *s, uint32_t txn, const struct fh_sup_attach *a,
     };
 
     return write_dir(&s->xen.plat, txn, t->back, perms, nodes,
-                     FH_ARRAY_SIZE(nodes));
+                     FH_ARRAY_SIZE(nodes) - !a->name);
 }
 
 static int

@@ -396,6 +396,12 @@ device__of_ours_ends_with_its_domain(void **state)
     p.owned = true;
     EXPECT_EQ(rig_init(&g, &p), 0, "init");
     rig_connected(&g);
+    rig_front(&g, "0");
+    rig_settle(&g);
+    EXPECT(!g.removed && rig_state_is(&g, "6"), "junk unplugs nothing");
+    rig_front(&g, "4");
+    rig_settle(&g);
+    EXPECT(g.up, "connected again");
     mock_xs_del(&g.xs, "/local/domain/7");
     rig_settle(&g);
     EXPECT(g.removed, "nobody else would unplug it");

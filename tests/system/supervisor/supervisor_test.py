@@ -1,0 +1,531 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The supervisor on the local hypervisor, with real workers and frontends.
+
+usage: supervisor_test.py FREEHOLD SUP_GUEST CASE
+
+Exit status: 0 passed, 1 failed, 77 skipped (with the reason).
+"""
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+from world import (FREEHOLD, Guest, World, claim, counts, failures, wait_for)
+
+MEM = "mem:16m"
+
+
+def refused(world, text, name, **fields):
+    r = world.ctl("attach", **fields)
+    claim(not r["ok"] and text in r["error"], f"{name}: {r.get('error')}")
+
+
+def case_refusals():
+    """What cannot be attached is named, and leaves nothing behind."""
+    with World() as w:
+        d = w.domain()
+        path = os.path.join(w.dir, "x")
+        os.mkfifo(path + ".fifo")
+        open(path + ".empty", "wb").close()
+        with open(path + ".small", "wb") as f:
+            f.write(b"x" * 511)
+        with open(path + ".odd", "wb") as f:
+            f.write(b"x" * 1025)
+        for name, target, text in [
+                ("missing", path, "No such file"),
+                ("directory", w.dir, "is a directory"),
+                ("fifo", path + ".fifo", "is a fifo"),
+                ("character device", "/dev/null", "is a character device"),
+                ("empty", path + ".empty", "is empty"),
+                ("less than a sector", path + ".small", "is empty"),
+                ("relative", "disk.img", "must be absolute"),
+                ("no size", "mem:", "must be a multiple"),
+                ("size 0", "mem:0", "must be a multiple"),
+                ("odd size", "mem:1000", "must be a multiple"),
+                ("size with junk", "null:1mb", "must be a multiple"),
+                ("enormous", "mem:99999999t", "must be a multiple")]:
+            refused(w, text, name, domid=d, target=target)
+        refused(w, "no domain 77", "no such domain", domid=77, target=MEM)
+        refused(w, '"domid"', "domain -1", domid=-1, target=MEM)
+        refused(w, '"domid"', "domain x", domid="x", target=MEM)
+        refused(w, '"target" is missing', "no target", domid=d)
+        refused(w, '"vdev"', "vdev sda", domid=d, target=MEM, vdev="sda")
+        refused(w, '"mode"', "mode x", domid=d, target=MEM, mode="x")
+        refused(w, '"grants"', "grants x", domid=d, target=MEM, grants="x")
+        refused(w, '"order"', "order 5", domid=d, target=MEM, order=5)
+        for line in ["", "x", "[]", "{", "{}", '{"cmd":"fly"}', '{"cmd":1}',
+                     '{"cmd":"detach"}', '{"cmd":"detach","domid":1}',
+                     '{"cmd":"detach","domid":1,"vdev":"xvda"}']:
+            claim(not w.raw(line)["ok"], f"refused: {line!r}")
+        claim(not w.ctl("list")["devices"], "nothing is attached")
+        claim(w.xs("list", "/local/domain/0/backend/vbd") in ("", None),
+              "no node is left")
+        r = w.ctl("attach", domid=d, target=path + ".odd", mode="w")
+        claim(r["ok"] and r["device"]["sectors"] == 2,
+              "an odd size is rounded down")
+        claim("no whole sector" in w.read_log(), "with a warning")
+        refused(w, "has a disk xvda", "taken name", domid=d, target=MEM,
+                vdev="xvda")
+        r = w.ctl("attach", domid=d, target=MEM)
+        claim(r["ok"] and r["device"]["vdev"] == "xvdb", "the next free name")
+
+
+def case_locks():
+    """A second writer of one image is refused, whoever it is."""
+    with World() as w, World() as other:
+        d, e = w.domain(), other.domain()
+        image = os.path.join(w.dir, "disk.img")
+        os.truncate(os.open(image, os.O_CREAT | os.O_RDWR, 0o600), 1 << 20)
+        link = image + ".link"
+        os.link(image, link)
+        claim(w.ctl("attach", domid=d, target=image, mode="w")["ok"], "first")
+        for mode in "wr":
+            refused(w, "in use elsewhere" if mode == "w" else "attached for",
+                    f"again, mode {mode}", domid=d, target=image, mode=mode)
+            refused(w, "", f"by another name, mode {mode}", domid=d,
+                    target=link, mode=mode)
+            refused(other, "", f"by another daemon, mode {mode}", domid=e,
+                    target=image, mode=mode)
+        refused(w, "", "shared with one that is not", domid=d, target=image,
+                mode="w", shared=True)
+        claim(w.ctl("detach", domid=d, vdev="xvda")["ok"], "detach")
+        for world, domid in ((w, d), (w, d), (other, e)):
+            claim(world.ctl("attach", domid=domid, target=image,
+                            mode="r")["ok"], "readers share")
+        refused(w, "in use elsewhere", "a writer beside readers", domid=d,
+                target=image, mode="w")
+        for vdev in ("xvda", "xvdb"):
+            w.ctl("detach", domid=d, vdev=vdev)
+        other.ctl("detach", domid=e, vdev="xvda")
+        for world, domid in ((w, d), (other, e)):
+            claim(world.ctl("attach", domid=domid, target=image, mode="w",
+                            shared=True)["ok"], "writers that asked for it")
+        fd = os.open(image, os.O_RDWR)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            claim(False, "another program's lock is refused")
+        except OSError:
+            claim(True, "another program's lock is refused")
+
+
+def case_one_supervisor():
+    """A run directory has one supervisor; it leaves it clean."""
+    with World() as w:
+        second = subprocess.run(w.command("serve"), check=False, text=True,
+                                stdin=subprocess.DEVNULL, capture_output=True)
+        claim(second.returncode == 1, "the second one is refused")
+        claim("belongs to a running supervisor" in second.stderr and
+              str(w.serve_process.pid) in second.stderr, second.stderr.strip())
+        mode = os.stat(os.path.join(w.run_dir, "control")).st_mode
+        claim(stat.S_IMODE(mode) == 0o600, "the socket is its owner's")
+        claim(w.ctl("stop")["ok"], "stop is answered")
+        claim(w.serve_process.wait(10) == 0, "and it exits with 0")
+        claim(set(os.listdir(w.run_dir)) <= {"hv"}, "its files are gone")
+        w.serve()
+        w.serve_process.kill()
+        w.serve_process.wait()
+        w.serve()
+        claim(w.ctl("list")["ok"], "a killed one's files are no obstacle")
+
+
+def case_life():
+    """Attach, I/O, reconnect, detach; and what is said meanwhile."""
+    with World() as w:
+        d = w.domain()
+        image = os.path.join(w.dir, "disk.img")
+        os.truncate(os.open(image, os.O_CREAT | os.O_RDWR, 0o600), 16 << 20)
+        for target, store in ((image, "file"), (MEM, "mem")):
+            for persistent in (1, 0):
+                r = w.ctl("attach", domid=d, target=target, mode="w",
+                          name="disk")
+                claim(r["ok"], f"attach {store}")
+                g = Guest(w, d, persistent=persistent)
+                claim(g.ask("connect") == ["ok", "32768", "0"], "connect")
+                claim(g.ask("write 7 3000") == ["ok", "0", "0"], "write")
+                claim(g.ask("verify 7 3000") == ["ok", "0", "0"], "verify")
+                claim(g.ask("cycle 5") == ["ok"], "reconnect")
+                claim(g.ask("verify 7 3000") == ["ok", "0", "0"],
+                      "verify after it")
+                dev = w.device(d)
+                claim(dev["grants"] == ("persistent" if persistent else
+                                        "copy"), dev["grants"])
+                claim(dev["requests"] >= 9000 and dev["writes"] >= 3000,
+                      f"{dev['requests']} requests counted")
+                claim(dev["state"] == "connected" and dev["store"] == store,
+                      "list")
+                claim(g.ask("close") == ["ok"], "close")
+                g.end()
+                claim(w.ctl("detach", domid=d, vdev="xvda")["ok"], "detach")
+                claim(w.device(d) is None, "gone from the list")
+                claim(w.xs("read", w.back(d, "state")) is None,
+                      "gone from xenstore")
+                claim(wait_for(lambda: not w.ctl("status")["workers"]),
+                      "its worker is gone")
+
+
+def case_read_only():
+    """A read-only disk cannot be written, whatever the guest sends."""
+    with World() as w:
+        d = w.domain()
+        image = os.path.join(w.dir, "disk.img")
+        with open(image, "wb") as f:
+            f.write(b"\0" * (1 << 20))
+        claim(w.ctl("attach", domid=d, target=image)["ok"],
+              "read-only is the default of the protocol's users")
+        w.ctl("detach", domid=d, vdev="xvda")
+        claim(w.ctl("attach", domid=d, target=image, mode="r")["ok"], "attach")
+        g = Guest(w, d)
+        claim(g.ask("connect") == ["ok", "2048", "1"], "the guest knows")
+        claim(g.ask("write 7 10") == ["ok", "10", "0"], "writes are refused")
+        pid = w.worker_pid(d)
+        modes = set()
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(f"/proc/{pid}/fd/{fd}").startswith(image):
+                with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as f:
+                    flags = [l for l in f if l.startswith("flags")][0]
+                modes.add(int(flags.split()[1], 8) & os.O_ACCMODE)
+        claim(modes <= {os.O_RDONLY}, "and its descriptor is O_RDONLY")
+
+
+def case_resume():
+    """A killed worker is a pause: no error, no wrong byte, no state change."""
+    with World() as w:
+        d = w.domain()
+        image = os.path.join(w.dir, "disk.img")
+        os.truncate(os.open(image, os.O_CREAT | os.O_RDWR, 0o600), 16 << 20)
+        for target in (image, MEM):
+            w.ctl("attach", domid=d, target=target, mode="w")
+            g = Guest(w, d)
+            g.ask("connect")
+            watch = subprocess.Popen(
+                w.inside(0, "xenstore-watch", w.back(d)), text=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            w.processes.append(watch)
+            watch.stdout.readline()
+            g.send("load 3000")
+            pids = []
+            for _ in range(5):
+                time.sleep(0.4)
+                pids.append(wait_for(lambda: w.worker_pid(d)))
+                if not pids[-1]:
+                    claim(False, f"a worker: {w.device(d)} {w.read_log()}")
+                    return
+                os.kill(pids[-1], signal.SIGKILL)
+                wait_for(lambda: w.worker_pid(d) not in (0, pids[-1]))
+            answer = g.answer()
+            claim(answer[0] == "ok" and answer[2:4] == ["0", "0"],
+                  f"{target}: {' '.join(answer)}")
+            claim(float(answer[4]) < 1000, f"longest pause {answer[4]} ms")
+            claim(len(set(pids)) == 5, "five workers died")
+            dev = wait_for(lambda: w.device(d)) or {}
+            claim(dev["restarts"] == 5, f"{dev['restarts']} restarts counted")
+            claim(0 < dev["longest_pause_ms"] < 1000,
+                  f"{dev['longest_pause_ms']} ms by our own count")
+            watch.kill()
+            events = watch.stdout.read()
+            claim(events == "", f"xenstore stayed untouched {events!r}")
+            claim(g.ask("close") == ["ok"], "close")
+            g.end()
+            w.ctl("detach", domid=d, vdev="xvda")
+
+
+def case_crash_loop():
+    """A disk whose workers always die is parked, and can be freed."""
+    with World() as w:
+        d, e = w.domain("a"), w.domain("b")
+        for domid in (d, e):
+            w.ctl("attach", domid=domid, target=MEM, mode="w")
+        g, h = Guest(w, d), Guest(w, e)
+        g.ask("connect"), h.ask("connect")
+        end = time.monotonic() + 60
+        dev = w.device(d)
+        while dev["state"] != "parked" and time.monotonic() < end:
+            if dev.get("worker_pid"):
+                try:
+                    os.kill(dev["worker_pid"], signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.005)
+            dev = w.device(d)
+        claim(dev["state"] == "parked" and "parked" in dev.get("reason", ""),
+              f"{dev['state']}: {dev.get('reason')}")
+        claim(w.xs("read", w.back(d, "state")) == "4", "the guest waits")
+        claim(h.ask("write 1 1000") == ["ok", "0", "0"],
+              "the neighbour does not notice")
+        r = w.ctl("detach", domid=d, vdev="xvda", force=True)
+        claim(r["ok"], "a parked disk can be detached")
+        g.kill()
+        w.ctl("attach", domid=d, target=MEM, mode="w")
+        g = Guest(w, d)
+        claim(g.ask("connect")[0] == "ok", "and attached again")
+        claim(g.ask("write 1 1000") == ["ok", "0", "0"], "and served")
+
+
+def case_detach():
+    """The guest has to agree, unless forced; or it is gone."""
+    with World() as w:
+        d = w.domain()
+        for force in (False, True):
+            w.ctl("attach", domid=d, target=MEM, mode="w")
+            g = Guest(w, d)
+            g.ask("connect")
+            if force: # it does not look
+                r = w.ctl("detach", domid=d, vdev="xvda", force=True)
+                claim(r["ok"], "forced")
+                g.kill()
+            else:
+                g.send("pace")
+                claim(w.ctl("detach", domid=d, vdev="xvda")["ok"], "asked")
+                claim(g.answer() == ["ok"], "the guest closed")
+                g.end()
+            claim(w.xs("list", f"/local/domain/{d}/device/vbd") == "",
+                  "the frontend's nodes are gone")
+        for destroy in (False, True):
+            w.ctl("attach", domid=d, target=MEM, mode="w")
+            g = Guest(w, d)
+            g.ask("connect")
+            g.ask("write 1 100")
+            g.kill()
+            if destroy:
+                w.run("hv", "destroy", str(d))
+            else:
+                w.xs("rm", f"/local/domain/{d}/device/vbd/51712")
+            claim(wait_for(lambda: w.device(d) is None),
+                  f"{'domain' if destroy else 'frontend'} gone, disk gone")
+            claim(wait_for(lambda: not w.ctl("status")["workers"]),
+                  "and its worker")
+
+
+def write_nodes(w, d, **keys):
+    """What a toolstack would."""
+    back, front = w.back(d), f"/local/domain/{d}/device/vbd/51712"
+    nodes = {"frontend": front, "frontend-id": str(d), "online": "1",
+             "mode": "w", "dev": "xvda", "type": "phy", **keys}
+    words = []
+    for key, value in nodes.items():
+        words += [f"{back}/{key}", value]
+    words += [f"{front}/backend", back, f"{front}/backend-id", "0",
+              f"{front}/virtual-device", "51712", f"{front}/state", "1"]
+    w.xs("write", *words)
+    w.xs("chmod", "-r", front, f"n{d}", "r0")
+    w.xs("chmod", "-r", back, "n0", f"r{d}")
+    w.xs("write", f"{back}/state", "1")
+
+
+def case_toolstack():
+    """Devices that somebody else wrote: ours are served, others are not."""
+    with World() as w:
+        d = w.domain()
+        write_nodes(w, d, params="/dev/sda")
+        time.sleep(0.3)
+        claim(w.device(d) is None and w.xs("read", w.back(d, "state")) == "1",
+              "another backend's device is left alone")
+        w.xs("rm", w.back(d))
+        w.xs("rm", f"/local/domain/{d}/device/vbd/51712")
+
+        write_nodes(w, d, params="freehold:" + MEM)
+        claim(wait_for(lambda: w.xs("read", w.back(d, "state")) == "2"),
+              "ours is offered")
+        g = Guest(w, d)
+        claim(g.ask("connect")[0] == "ok", "and served")
+        claim(g.ask("write 3 100") == ["ok", "0", "0"], "I/O")
+        g.send("pace")
+        w.xs("write", w.back(d, "online"), "0", w.back(d, "state"), "5")
+        claim(g.answer() == ["ok"], "unplugged: the guest closed")
+        claim(wait_for(lambda: w.xs("read", w.back(d, "state")) == "6"),
+              "the backend is Closed")
+        claim(wait_for(lambda: w.device(d) is None), "and let go")
+        claim(w.xs("read", w.back(d, "params")) is not None,
+              "the nodes are the toolstack's to remove")
+        w.xs("rm", w.back(d))
+        w.xs("rm", f"/local/domain/{d}/device/vbd/51712")
+        g.end()
+
+        write_nodes(w, d, params=MEM, script="/etc/xen/scripts/block-freehold")
+        wait_for(lambda: w.xs("read", w.back(d, "state")) == "2")
+        g = Guest(w, d)
+        g.send("connect")
+        time.sleep(0.3)
+        claim(w.xs("read", w.back(d, "state")) == "2",
+              "with a script it waits in InitWait")
+        w.xs("write", w.back(d, "hotplug-status"), "connected")
+        claim(g.answer()[0] == "ok", "until the script has said connected")
+        g.kill()
+        w.xs("rm", w.back(d))
+        claim(wait_for(lambda: w.device(d) is None),
+              "nodes that vanish are no trouble")
+        w.xs("rm", f"/local/domain/{d}/device/vbd/51712")
+
+        write_nodes(w, d, params="freehold:/no/such/image")
+        dev = wait_for(lambda: w.device(d)) or {}
+        claim(dev.get("state") == "refused" and
+              "No such file" in dev.get("reason", ""), "a bad image is told")
+        w.xs("rm", w.back(d))
+        claim(wait_for(lambda: w.device(d) is None), "until it is removed")
+
+
+def case_cycles():
+    """100 lives of a disk leave nothing behind."""
+    with World() as w:
+        d = w.domain()
+
+        def lives(n):
+            for _ in range(n):
+                w.ctl("attach", domid=d, target=MEM, mode="w")
+                g = Guest(w, d)
+                ok = g.ask("connect")[0] == "ok"
+                ok = ok and g.ask("write 1 20") == ["ok", "0", "0"]
+                ok = ok and g.ask("close") == ["ok"]
+                g.end()
+                w.ctl("detach", domid=d, vdev="xvda")
+                if not ok:
+                    return claim(False, "a life")
+            return wait_for(lambda: not w.ctl("status")["workers"])
+
+        lives(10)
+        pid = w.serve_process.pid
+        before = counts(pid)
+        nodes = len((w.xs("ls", "-f", "/") or "").splitlines())
+        lives(100)
+        wait_for(lambda: counts(pid)[:2] == before[:2], 3)
+        after = counts(pid)
+        claim(after[0] == before[0], f"descriptors {before[0]} {after[0]}")
+        claim(after[1] == before[1], f"mappings {before[1]} {after[1]}")
+        claim(after[2] - before[2] <= 256, f"KiB {before[2]} {after[2]}")
+        claim(len((w.xs("ls", "-f", "/") or "").splitlines()) == nodes,
+              "xenstore nodes")
+
+
+def case_reconnects():
+    """1,000 connections of one disk: the worker does not grow either."""
+    with World() as w:
+        d = w.domain()
+        w.ctl("attach", domid=d, target=MEM, mode="w")
+        g = Guest(w, d)
+        g.ask("connect")
+        g.ask("cycle 100", 100)
+        sup, wk = w.serve_process.pid, w.worker_pid(d)
+        before = counts(sup)
+        claim(g.ask("cycle 900", 100) == ["ok"], "900 connections")
+        wait_for(lambda: counts(sup)[:2] == before[:2], 3)
+        after = counts(sup)
+        claim(after[:2] == before[:2], f"supervisor {before} {after}")
+        claim(after[2] - before[2] <= 256, "supervisor's memory")
+        claim(g.ask("write 1 1000") == ["ok", "0", "0"], "and it serves")
+        claim(wk > 0, "a worker")
+
+
+def case_flood():
+    """A guest that writes its state without end costs its neighbour nothing."""
+    with World() as w:
+        d, e = w.domain("a"), w.domain("b")
+        for domid in (d, e):
+            w.ctl("attach", domid=domid, target=MEM, mode="w")
+        g = Guest(w, e)
+        g.ask("connect")
+        before = counts(w.serve_process.pid)
+        script = ("i=0; while [ $i -lt 300 ]; do i=$((i+1)); "
+                  "xenstore-write device/vbd/51712/state $((i % 9)); done")
+        flood = [subprocess.Popen(w.inside(d, "sh", "-c", script),
+                                  stdin=subprocess.DEVNULL) for _ in range(3)]
+        w.processes += flood
+        answer = g.ask("load 2000")
+        claim(answer[0] == "ok" and answer[2:4] == ["0", "0"] and
+              float(answer[4]) < 1000, f"the neighbour: {' '.join(answer)}")
+        for f in flood:
+            f.wait()
+        claim(w.ctl("list")["ok"], "the supervisor answers")
+        after = counts(w.serve_process.pid)
+        claim(after[2] - before[2] <= 512, f"KiB {before[2]} {after[2]}")
+        claim(len(w.read_log().splitlines()) < 100, "the log stays short")
+        w.xs("write", "device/vbd/51712/state", "6", domid=d)
+        w.xs("write", "device/vbd/51712/state", "1", domid=d)
+        h = Guest(w, d)
+        claim(h.ask("connect")[0] == "ok", "and the guest may come back")
+
+
+def case_placement():
+    """A worker per guest under a uid of its own, or a fixed pool."""
+    uid_base = 62000
+    for options, want in (((), 4), (("--workers", "2"), 2)):
+        with World(*options) as w:
+            guests = []
+            for i in range(4):
+                d = w.domain(f"g{i}")
+                for _ in range(2):
+                    w.ctl("attach", domid=d, target="mem:1m", mode="w")
+                for vdev in (51712, 51728):
+                    guests.append(Guest(w, d, vdev))
+                    guests[-1].ask("connect")
+            pids = {dev["worker_pid"] for dev in w.ctl("list")["devices"]}
+            claim(len(pids) == want, f"{len(pids)} workers for 4 guests")
+            uids = set()
+            for pid in pids:
+                with open(f"/proc/{pid}/status", encoding="ascii") as f:
+                    uids |= {l.split()[1] for l in f if l.startswith("Uid")}
+            if os.geteuid() == 0:
+                claim(len(uids) == want and
+                      all(int(u) > uid_base for u in uids), f"uids {uids}")
+            for pid in list(pids)[:1]:
+                os.kill(pid, signal.SIGKILL)
+            for g in guests:
+                claim(g.ask("write 5 200") == ["ok", "0", "0"], "I/O")
+
+
+def case_stop():
+    """SIGTERM with guests connected: one that agrees, one that does not."""
+    with World() as w:
+        d, e = w.domain("a"), w.domain("b")
+        for domid in (d, e):
+            w.ctl("attach", domid=domid, target=MEM, mode="w")
+        g, h = Guest(w, d), Guest(w, e)
+        g.ask("connect"), h.ask("connect")
+        g.send("pace")
+        start = time.monotonic()
+        claim(w.stop() == 0, "exit status 0")
+        claim(time.monotonic() - start < 10, "in bounded time")
+        claim(g.answer() == ["ok"], "the guest that looked was asked")
+        claim(set(os.listdir(w.run_dir)) <= {"hv"}, "its files are gone")
+        claim(w.xs("list", "/local/domain/0/backend/vbd") in ("", None),
+              "its nodes are gone")
+        w.serve()
+        w.ctl("attach", domid=d, target=MEM, mode="w")
+        g.kill()
+        g = Guest(w, d)
+        claim(g.ask("connect")[0] == "ok", "and it starts again")
+
+
+def case_orphans():
+    """When the supervisor is killed, its workers end by themselves."""
+    with World() as w:
+        d = w.domain()
+        w.ctl("attach", domid=d, target=MEM, mode="w")
+        g = Guest(w, d)
+        g.ask("connect")
+        pid = w.worker_pid(d)
+        g.ask("close")
+        w.serve_process.kill()
+        w.serve_process.wait()
+        claim(wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 5),
+              "the worker is gone")
+
+
+def main():
+    cases = {k[5:]: v for k, v in globals().items() if k.startswith("case_")}
+    name = sys.argv[3] if len(sys.argv) > 3 else ""
+    if name not in cases:
+        print("usage: supervisor_test.py FREEHOLD SUP_GUEST CASE;", *cases)
+        return 2
+    if not os.path.exists(FREEHOLD):
+        print("skipped: no freehold")
+        return 77
+    cases[name]()
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
