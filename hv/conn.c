@@ -342,6 +342,18 @@ conn_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
     fh_hv_enqueue(hv, &conn->work);
 }
 
+/* The answer to a first call that we shall not read. */
+static void
+refuse(int fd, int error)
+{
+    const struct fh_hv_rsp rsp = { .rc = error };
+
+    /* Whoever does not get it sees the connection end. */
+    if (send(fd, &rsp, sizeof(rsp), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        error = 0;
+    close(fd);
+}
+
 void
 fh_hv_conn_accepted(struct fh_hv *hv, struct fh_hv_listener *l, int fd)
 {
@@ -352,9 +364,12 @@ fh_hv_conn_accepted(struct fh_hv *hv, struct fh_hv_listener *l, int fd)
     socklen_t len = sizeof(cred);
     struct fh_hv_conn *conn;
 
-    if (!fh_hv_peer_allowed(hv, dom, fd) || dom->n_conns >= most ||
-        fh_hv_fds_take(dom, 2)) {
-        close(fd);
+    if (!fh_hv_peer_allowed(hv, dom, fd)) {
+        refuse(fd, FH_EACCES);
+        return;
+    }
+    if (dom->n_conns >= most || fh_hv_fds_take(dom, 2)) {
+        refuse(fd, FH_EMFILE);
         return;
     }
     conn = calloc(1, sizeof(*conn));

@@ -33,7 +33,7 @@ enum {
      * group or more per file: as many groups as this. */
     FH_HV_GROUPS_MAX = 1 << 18,
     /* Descriptors that fhv keeps free of domains' doing, for itself. */
-    FH_HV_FDS_RESERVED = 64,
+    FH_HV_FDS_RESERVED = 128,
     /* Elements of one hypercall between two looks at other connections: a
      * slice of copies takes about 0.1 ms, and a 10 ms promise leaves room for
      * a hundred such callers. */

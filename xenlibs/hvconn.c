@@ -59,6 +59,8 @@ message_send(const struct fh_hvc *c, const struct fh_hv_req *req, int tx_fd)
     }
     fh_tally_syscall();
     while (sendmsg(c->sock, &msg, MSG_NOSIGNAL) < 0) {
+        if (errno == EPIPE)
+            return 0; /* the last message may say why */
         if (errno != EINTR)
             return -errno;
     }
@@ -104,11 +106,13 @@ message_receive(const struct fh_hvc *c, struct fh_hvc_answer *a)
         .msg_controllen = sizeof(control.bytes),
     };
     ssize_t n;
+    int resets = 0;
 
     fh_tally_syscall();
+    /* A reset comes before what was sent, and only once. */
     do
         n = recvmsg(c->sock, &msg, MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !resets++)));
     if (n < 0)
         return -errno;
     if (n == 0)

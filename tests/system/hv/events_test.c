@@ -13,6 +13,7 @@
 #include <xenevtchn.h>
 #include <xengnttab.h>
 
+#include "base/shared.h"
 #include "world.h"
 
 static struct world world;
@@ -77,6 +78,64 @@ port__stays_masked_until_unmasked_and_coalesces(void **state)
     EXPECT_EQ(errno, EAGAIN);
     xenevtchn_close(f);
     xenevtchn_close(b);
+}
+
+enum { SENT = 50000 };
+
+/* Counts up in a page and rings after each step. */
+static void
+counter(const struct fh_hvctl_domain *dom, int in, int out, void *arg)
+{
+    xengntshr_handle *shr = xengntshr_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    uint32_t said[2];
+    void *page = xengntshr_share_pages(shr, 0, 1, &said[0], 1);
+    int port = xenevtchn_bind_unbound_port(ev, 0);
+    char byte;
+
+    CHECK(page && port > 0);
+    said[1] = (uint32_t)port;
+    tell(out, said, sizeof(said));
+    hear(in, &byte, 1);
+    for (uint32_t i = 1; i <= SENT; i++) {
+        fh_store_release32(page, i);
+        CHECK(xenevtchn_notify(ev, said[1]) == 0);
+        for (uint32_t k = i * 2654435761u >> 23; i % 3 && k; k--)
+            fh_cpu_relax();
+    }
+    hear(in, &byte, 1);
+}
+
+/* Whoever looks only when told sees the last step too. */
+static void
+last_event__is_never_lost(void **state)
+{
+    struct process p;
+    uint32_t said[2], n_wakes = 0;
+
+    process_start(&p, &front, counter, NULL);
+    hear(p.from, said, sizeof(said));
+    xenevtchn_handle *ev = open_as(&zero, 0);
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    void *page =
+        xengnttab_map_grant_ref(gnt, front.domid, said[0], PROT_READ);
+    int port = xenevtchn_bind_interdomain(ev, front.domid, said[1]);
+    struct pollfd pfd = { .fd = xenevtchn_fd(ev), .events = POLLIN };
+
+    EXPECT(page && port > 0);
+    tell(p.to, "g", 1);
+    for (uint32_t seen = 0; seen != SENT; n_wakes++) {
+        EXPECT_EQ(poll(&pfd, 1, 10000), 1, "asleep at %u", seen);
+        EXPECT_EQ(xenevtchn_pending(ev), port);
+        EXPECT_EQ(xenevtchn_unmask(ev, (evtchn_port_t)port), 0);
+        seen = fh_load_acquire32(page);
+    }
+    printf("%d events, %u wake-ups\n", SENT, n_wakes);
+    tell(p.to, "e", 1);
+    process_end(&p);
+    EXPECT_EQ(xengnttab_unmap(gnt, page, 1), 0);
+    xengnttab_close(gnt);
+    xenevtchn_close(ev);
 }
 
 static void
@@ -378,6 +437,7 @@ main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(port__stays_masked_until_unmasked_and_coalesces),
+        cmocka_unit_test(last_event__is_never_lost),
         cmocka_unit_test(many_ports__are_all_delivered),
         cmocka_unit_test(bind__is_refused),
         cmocka_unit_test(survivor__waits_for_the_successor),
