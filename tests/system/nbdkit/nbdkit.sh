@@ -141,4 +141,4 @@ claim $? "a missing disk is refused"
 ! start g && grep -q "which disk" "$work/g.log"
 claim $? "no disk is refused"
 nbd=
-finish
+exit $status
