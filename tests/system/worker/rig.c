@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "blkback/record.h"
+#include "blkback/worker_main.h"
 #include "front.h"
 #include "hv/abi.h"
 
@@ -98,6 +99,18 @@ rig_stop(void)
         rig_die("fhv does not stop: %s", fh_hvctl_error());
     waitpid(rig.fhv, NULL, 0);
     (void)rmdir(rig.dir);
+}
+
+int
+rig_role(int argc, char **argv)
+{
+    if (argc != 3)
+        return -1;
+    if (!strcmp(argv[1], "worker"))
+        return fh_worker_main(atoi(argv[2]));
+    if (!strcmp(argv[1], "front"))
+        rig_front_main(atoi(argv[2]));
+    return -1;
 }
 
 /* Runs this program again, in @dom, in @role with @fd as descriptor 3. */

@@ -138,6 +138,11 @@ rig_now(void);
 void __attribute__((noreturn, format(printf, 1, 2)))
 rig_die(const char *fmt, ...);
 
+/* When this process is one that the rig started: plays its role and returns
+ * the exit status; else -1. */
+int
+rig_role(int argc, char **argv);
+
 /* The frontend's side of @sock; never returns. */
 void __attribute__((noreturn))
 rig_front_main(int sock);

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "base/arith.h"
-#include "blkback/worker_main.h"
 #include "rig.h"
 #include "../../unit/expect.h"
 
@@ -414,10 +413,9 @@ main(int argc, char **argv)
     };
     int r;
 
-    if (argc == 3 && !strcmp(argv[1], "worker"))
-        return fh_worker_main(atoi(argv[2]));
-    if (argc == 3 && !strcmp(argv[1], "front"))
-        rig_front_main(atoi(argv[2]));
+    r = rig_role(argc, argv);
+    if (r >= 0)
+        return r;
     rig_start("/proc/self/exe");
     if (argc > 1 && !strcmp(argv[1], "bench"))
         r = bench(argc - 1, argv + 1);
