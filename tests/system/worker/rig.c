@@ -57,16 +57,19 @@ rig_now(void)
 static void
 start_fhv(int ready_fd)
 {
-    char ready[16];
+    char ready[16], uid_base[16];
 
     snprintf(ready, sizeof(ready), "%d", ready_fd);
+    /* Uids of its own: other worlds may be running. */
+    snprintf(uid_base, sizeof(uid_base), "%d",
+             1000000 + (int)getpid() % 10000 * 64);
     rig.fhv = fork();
     if (rig.fhv)
         return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     execl(getenv("RIG_FHV"), "fhv", "--run-dir", rig.dir, "--lib-dir",
-          getenv("RIG_LIBS"), "--foreground", "--ready-fd", ready,
-          (char *)NULL);
+          getenv("RIG_LIBS"), "--uid-base", uid_base, "--foreground",
+          "--ready-fd", ready, (char *)NULL);
     _exit(127);
 }
 
