@@ -41,7 +41,7 @@ struct fh_evtchn_ops {
     /* The domain that is called @domid now, with a reference, or NULL.  Not
      * DOMID_SELF. */
     struct fh_evtchn_domain *(*domain_get)(void *hv, uint16_t domid);
-    /* One more reference on @d.  One per end of a bound channel, on its peer. */
+    /* One more reference on @d: one per end of a bound channel, on its peer. */
     void (*domain_hold)(void *hv, struct fh_evtchn_domain *d);
     void (*domain_put)(void *hv, struct fh_evtchn_domain *d);
     /* @port of @d wants attention; may come twice for one event.  Must not

@@ -59,7 +59,7 @@ struct fh_gnt_slot;
  * two preemption checks. */
 #define FH_GNT_UNMAP_BATCH 256u
 
-/* ------------------------------------------------- what the embedder does -- */
+/* ------------------------------------------------ what the embedder does -- */
 
 /* A frame that frame_get() found. */
 struct fh_gnt_frame {

@@ -20,7 +20,7 @@ struct fh_evtchn_port {
 
 _Static_assert(sizeof(struct fh_evtchn_port) == 32, "two ports per line");
 
-/* ------------------------------------------- the free ports (ports.c) ------ */
+/* ------------------------------------------ the free ports (ports.c) ------ */
 
 /* Called with the domain's lock held.  Takes the lowest free port; 0: none. */
 uint32_t

@@ -274,7 +274,7 @@ fh_entry_settle_pinned(fh_word64 *w)
     fh_fetch_and64(w, ~FH_ENTRY_BUSY);
 }
 
-/* ------------------------------------------------------- the table's size -- */
+/* ------------------------------------------------------ the table's size -- */
 
 /* Frames that may be used: their pointers are there, and stay. */
 static inline uint32_t

@@ -160,7 +160,7 @@ fh_gnt_pin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint32_t ref,
 int16_t
 fh_gnt_frame_status(int verdict);
 
-/* -------------------------------------------------------- IOMMU (iommu.c) -- */
+/* ------------------------------------------------------- IOMMU (iommu.c) -- */
 
 /* Lets devices of @mapper reach @mfn.  GNTST_okay or general_error. */
 int16_t

@@ -4,11 +4,12 @@
  *
  *   evtchn_model          holds: a sender uses a port only as its link says,
  *                         and no event is lost between send and unmask
- *   evtchn_model LABEL    P1 .. P4, M1 .. M4, K1 or K2: that ordering is taken away
- *                         and relacy must notice
+ *   evtchn_model LABEL    P1 .. P4, M1 .. M4, K1 or K2: that ordering is taken
+ *                         away and relacy must notice
  *
- * Two senders send through one port, while two CPUs of its owner close it and bind
- * it to other peers (what the link stands for is a plain variable).  A receiver
+ * Two senders send through one port, while two CPUs of its owner close it and
+ * bind it to other peers (what the link stands for is a plain variable).  A
+ * receiver
  * masks, unmasks and consumes, and sleeps until it is delivered to; what was
  * sent is a word without ordering of its own.
  */

@@ -642,7 +642,8 @@ death__of_the_mapper_releases_in_bounded_steps(void **state)
             EXPECT(!world_check(&f->w), "%s", world_check(&f->w));
             steps++;
         }
-        EXPECT_EQ(steps, (f->mapper->gnt.fresh_slots + budget - 1) / budget - 1);
+        EXPECT_EQ(steps,
+                  (f->mapper->gnt.fresh_slots + budget - 1) / budget - 1);
         EXPECT_EQ(f->granter->refs, 0);
         EXPECT_EQ(f->granter->table[8].flags, GTF_permit_access);
         EXPECT(!world_check(&f->w), "%s", world_check(&f->w));

@@ -75,7 +75,7 @@ owns(uint16_t dom, uint64_t mfn)
     return mfn >= first_mfn(dom) && mfn < first_mfn(dom) + FRAMES;
 }
 
-/* ------------------------------------------------------- the model's rules -- */
+/* ----------------------------------------------------- the model's rules -- */
 
 struct m_pins {
     uint32_t readers, writers;

@@ -124,7 +124,7 @@ begin_sequence(const char *line)
     fh_gnt_ctx_init(&r.ctx, &r.w.ops, &r.w, 0);
 }
 
-/* ------------------------------------------------- state lines of a trace -- */
+/* ------------------------------------------------ state lines of a trace -- */
 
 static void
 see_table(const char *line)
@@ -194,7 +194,7 @@ see(const char *line)
     }
 }
 
-/* ------------------------------------------------------------- operations -- */
+/* ------------------------------------------------------------ operations -- */
 
 static void
 op_poke(uint16_t dom)
@@ -353,7 +353,7 @@ run_op(void)
     return false;
 }
 
-/* ---------------------------------------------------------------- compare -- */
+/* --------------------------------------------------------------- compare -- */
 
 /* What Xen would count for the live handles. */
 struct tally {
@@ -461,7 +461,7 @@ compare_state(void)
            r.seed, r.op);
 }
 
-/* ------------------------------------------------- operations not run here -- */
+/* ----------------------------------------------- operations not run here -- */
 
 static bool
 any_pin(unsigned dom, const struct tally *t)
