@@ -26,6 +26,11 @@ enum {
                             keep locks of their own further up */
 };
 
+/* Every description that a writing worker gets holds a read lock here; a writer
+ * excludes everybody below.  The mark goes only when the kernel has let go of
+ * the worker's last I/O: it outlives worker and supervisor. */
+#define WORKER_BYTE (1ll << 62)
+
 static int __attribute__((format(printf, 3, 4)))
 refuse(int error, char *why, const char *fmt, ...)
 {
@@ -67,11 +72,32 @@ fh_image_parse_size(const char *text, uint64_t *bytes)
     return 0;
 }
 
+/* MemAvailable, in bytes; UINT64_MAX when it is not told. */
+static uint64_t
+memory_available(void)
+{
+    FILE *f = fopen("/proc/meminfo", "re");
+    char line[128];
+    uint64_t kib, n = UINT64_MAX;
+
+    while (f && fgets(line, sizeof(line), f))
+        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
+            n = kib << 10;
+    if (f)
+        fclose(f);
+    return n;
+}
+
+/* Sparse; but what could never be filled would kill its worker one day. */
 static int
 open_mem(struct fh_image *img, uint64_t bytes, char *why)
 {
+    uint64_t room = memory_available();
     int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
+    if (bytes > room)
+        return refuse(FH_ENOMEM, why, "%s: only %" PRIu64 " MiB of memory are "
+                      "available", img->target, room >> 20);
     img->fd = memfd_create("freehold-disk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (img->fd < 0 || ftruncate(img->fd, (off_t)bytes) ||
         fcntl(img->fd, F_ADD_SEALS, seals))
@@ -134,6 +160,37 @@ open_flags(const struct fh_image *img)
            O_NOCTTY;
 }
 
+/* Is a worker still writing whose backend is gone? */
+static bool
+has_stray_writer(int fd)
+{
+    struct flock fl = {
+        .l_type = F_WRLCK,
+        .l_whence = SEEK_SET,
+        .l_start = WORKER_BYTE,
+        .l_len = 1,
+    };
+
+    /* A description that only reads may not ask for a write lock. */
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
+        return false;
+    return !fcntl(fd, F_OFD_GETLK, &fl) && fl.l_type != F_UNLCK;
+}
+
+static void
+mark_worker(const struct fh_image *img, int fd)
+{
+    struct flock fl = {
+        .l_type = F_RDLCK,
+        .l_whence = SEEK_SET,
+        .l_start = WORKER_BYTE,
+        .l_len = 1,
+    };
+
+    if (!img->read_only)
+        (void)fcntl(fd, F_OFD_SETLK, &fl);
+}
+
 static int
 take_lock(struct fh_image *img, char *why)
 {
@@ -141,19 +198,25 @@ take_lock(struct fh_image *img, char *why)
     struct flock fl = {
         .l_type = reader ? F_RDLCK : F_WRLCK,
         .l_whence = SEEK_SET,
-        .l_len = reader ? READER_BYTES : 0,
+        .l_len = reader ? READER_BYTES : WORKER_BYTE,
     };
 
-    if (!fcntl(img->lock_fd, F_OFD_SETLK, &fl))
-        return 0;
-    if (errno != EAGAIN && errno != EACCES)
-        return 0; /* a file system without locks */
-    return refuse(FH_EBUSY, why,
-                  img->read_only
-                      ? "%s is attached for writing elsewhere"
-                      : "%s is in use elsewhere (a second writable attach "
-                        "needs \"shared\")",
-                  img->target);
+    if (fcntl(img->lock_fd, F_OFD_SETLK, &fl)) {
+        if (errno != EAGAIN && errno != EACCES)
+            return 0; /* a file system without locks */
+        return refuse(FH_EBUSY, why,
+                      img->read_only
+                          ? "%s is attached for writing elsewhere"
+                          : "%s is in use elsewhere (a second writable attach "
+                            "needs \"shared\")",
+                      img->target);
+    }
+    if (!img->shared && has_stray_writer(img->lock_fd))
+        return refuse(FH_EBUSY, why,
+                      "%s: a worker of a backend that ended still writes to "
+                      "it; try again",
+                      img->target);
+    return 0;
 }
 
 static int
@@ -242,6 +305,7 @@ choose_direct(struct fh_image *img, char *why)
     }
     if (fd < 0)
         return refuse(fd, why, "%s: %s", img->target, strerror(-fd));
+    mark_worker(img, fd);
     img->fd = fd;
     return 0;
 }
@@ -330,6 +394,7 @@ fh_image_worker_fd(struct fh_image *img)
     next = reopen(fd, worker_flags(img));
     if (next < 0)
         return next;
+    mark_worker(img, next);
     img->fd = next;
     return fd;
 }

@@ -18,6 +18,7 @@ import time
 FREEHOLD = os.path.abspath(sys.argv[1])
 GUEST = os.path.abspath(sys.argv[2])
 failures = []
+n_worlds = 0
 
 
 def claim(ok, text):
@@ -75,8 +76,15 @@ class World:
         self.run_dir = os.path.join(self.dir, "r")
         self.processes = []
         self.serve_process = None
-        self.run("hv", "start")
+        self.run("hv", "start", "--uid-base", str(self.uid_base()))
         self.serve(*serve_options)
+
+    @staticmethod
+    def uid_base():
+        """Worlds that run at the same time need uids of their own."""
+        global n_worlds
+        n_worlds += 1
+        return 1300000000 + (os.getpid() * 8 + n_worlds) % 3000000 * 256
 
     def __enter__(self):
         return self
