@@ -32,7 +32,7 @@
 
 #include "evtchn/evslot.h"
 #include "xenlibs/hvconn.h"
-#include "xenlibs/tally.h"
+#include "xenplat/tally.h"
 
 enum {
     PORTS_MAX = 4096,

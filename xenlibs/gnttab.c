@@ -17,7 +17,7 @@
 
 #include "base/arith.h"
 #include "xenlibs/gnt.h"
-#include "xenlibs/tally.h"
+#include "xenplat/tally.h"
 
 enum {
     MAP_MAX = 65536, /* pages of one call, as gntdev's limit */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "xenlibs/hvconn.h"
-#include "xenlibs/tally.h"
+#include "xenplat/tally.h"
 
 static int
 sock_connect(bool inherits)

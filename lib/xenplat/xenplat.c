@@ -6,7 +6,7 @@
 #include <xenevtchn.h>
 #include <xengnttab.h>
 #include <xenstore.h>
-#include "xenlibs/tally.h"
+#include "xenplat/tally.h"
 #include "xenplat/internal.h"
 
 enum { FD_EVTCHN, FD_XS, FD_FIRST_OWN };

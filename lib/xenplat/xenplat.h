@@ -96,7 +96,7 @@ fh_xenplat_close(struct fh_xenplat *x);
 
 /*
  * System calls made for this process so far, wait()'s included: exact on fhv,
- * whose libraries count theirs (xenlibs/tally.h); elsewhere one for each call
+ * whose libraries count theirs (tally.h); elsewhere one for each call
  * of a library.  For a process with one struct fh_xenplat.
  */
 uint64_t
