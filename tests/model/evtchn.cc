@@ -9,9 +9,8 @@
  *
  * Two senders send through one port, while two CPUs of its owner close it and
  * bind it to other peers (what the link stands for is a plain variable).  A
- * receiver
- * masks, unmasks and consumes, and sleeps until it is delivered to; what was
- * sent is a word without ordering of its own.
+ * receiver masks, unmasks and consumes, and sleeps until it is delivered to;
+ * what was sent is a word without ordering of its own.
  */
 #include "fh_model.h"
 #include "evtchn/link.h"

@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/arith.h"
 #include "base/shared.h"
@@ -442,6 +444,72 @@ slot__does_what_its_table_says(void **state)
     EXPECT(fh_evslot_unmask(&s));
 }
 
+/* Two processes' worth of threads and a real eventfd: the receiver sleeps
+ * whenever it may, and still sees everything. */
+#define SLOT_SENDERS 2
+#define SLOT_SENDS   40000
+
+static struct fh_evslot storm_slot;
+static int storm_fd;
+static uint32_t storm_sent[SLOT_SENDERS];
+
+static void
+kick(void)
+{
+    const uint64_t one = 1;
+
+    EXPECT_EQ(write(storm_fd, &one, sizeof(one)), sizeof(one));
+}
+
+static void *
+slot_sender(void *arg)
+{
+    uint32_t *sent = arg;
+
+    for (uint32_t i = 1; i <= SLOT_SENDS; i++) {
+        fh_store_relaxed32(sent, i);
+        if (fh_evslot_send(&storm_slot))
+            kick();
+    }
+    return NULL;
+}
+
+static uint32_t
+slot_look(void)
+{
+    uint32_t n = 0;
+
+    for (unsigned i = 0; i < SLOT_SENDERS; i++)
+        n += fh_load_relaxed32(&storm_sent[i]);
+    return n;
+}
+
+static void
+slot__loses_nothing_between_threads(void **state)
+{
+    pthread_t t[SLOT_SENDERS];
+    uint32_t seen = 0;
+    uint64_t count;
+
+    storm_fd = eventfd(0, 0);
+    fh_evslot_init(&storm_slot, false);
+    for (unsigned i = 0; i < SLOT_SENDERS; i++) {
+        storm_sent[i] = 0;
+        pthread_create(&t[i], NULL, slot_sender, &storm_sent[i]);
+    }
+    while (seen < SLOT_SENDERS * SLOT_SENDS) {
+        EXPECT_EQ(read(storm_fd, &count, sizeof(count)), sizeof(count));
+        while (fh_evslot_take(&storm_slot)) {
+            seen = slot_look();
+            if (fh_evslot_unmask(&storm_slot))
+                kick(); /* or go round once more */
+        }
+    }
+    for (unsigned i = 0; i < SLOT_SENDERS; i++)
+        pthread_join(t[i], NULL);
+    close(storm_fd);
+}
+
 int
 main(void)
 {
@@ -458,6 +526,7 @@ main(void)
         TEST(death__closes_all_in_bounded_steps),
         TEST(threads__rebinding_under_a_storm_of_sends),
         TEST(slot__does_what_its_table_says),
+        TEST(slot__loses_nothing_between_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

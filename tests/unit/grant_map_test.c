@@ -394,6 +394,45 @@ map__counts_far_and_never_wraps(void **state)
     }
 }
 
+/* As many as fhv promises a domain, in batches, and one more. */
+static void
+map__holds_a_quarter_million_mappings(void **state)
+{
+    enum { N = 262144, BATCH = 1024 };
+    struct fixture *f = *state;
+    struct world_domain *d = world_add(&f->w, 4, 0x1060, 1, 1, N, 1, 0);
+    static struct gnttab_map_grant_ref ops[BATCH];
+    static uint32_t handles[N];
+    struct fh_gnt_map_info info;
+    uint32_t done, cursor = 0;
+
+    fh_gnt_v1_grant(f->granter->table, 100, 4, 0x1000, false);
+    fh_gnt_v1_grant(f->granter->table, 101, 4, 0x1001, true);
+    for (uint32_t n = 0; n < N; n += BATCH) {
+        for (uint32_t i = 0; i < BATCH; i++)
+            ops[i] = map_op(1, 100 + i % 2,
+                            GNTMAP_device_map | (i % 2 ? GNTMAP_readonly : 0),
+                            0);
+        EXPECT_EQ(fh_gnt_op_map(&f->ctx, &d->gnt, ops, BATCH, &done), 0);
+        for (uint32_t i = 0; i < BATCH; i++) {
+            EXPECT_EQ(ops[i].status, 0, "%u", n + i);
+            handles[n + i] = ops[i].handle;
+        }
+    }
+    ops[0] = map_op(1, 100, GNTMAP_device_map, 0);
+    EXPECT_EQ(fh_gnt_map_one(&f->ctx, &d->gnt, &ops[0]), GNTST_no_space);
+    EXPECT_EQ(fh_gnt_map_info(&d->gnt, handles[N - 1], &info), 0);
+    EXPECT_EQ(info.ref, 101);
+    EXPECT(!world_check(&f->w), "%s", world_check(&f->w));
+    for (uint32_t i = 0; i < N; i += 2)
+        EXPECT_EQ(unmap(f, d, handles[i], UINT32_MAX, 0x1000000), 0, "%u", i);
+    EXPECT(!world_check(&f->w), "%s", world_check(&f->w));
+    while (fh_gnt_release_maps(&f->ctx, &d->gnt, 4096, &cursor))
+        ;
+    EXPECT_EQ(f->granter->refs, 0);
+    EXPECT(!world_check(&f->w), "%s", world_check(&f->w));
+}
+
 /* A batch that does a bit of everything, for faults and preemption. */
 static uint32_t
 mixed_maps(struct gnttab_map_grant_ref *ops)
@@ -717,6 +756,7 @@ main(void)
         TEST(unmap__checks_addresses_and_ends_with_the_last_part),
         TEST(unmap__flushes_once_and_only_if_something_was_used),
         TEST(map__counts_far_and_never_wraps),
+        TEST(map__holds_a_quarter_million_mappings),
         TEST(map__undoes_everything_when_any_call_fails),
         TEST(unmap__can_be_repeated_when_a_call_failed),
         TEST(preemption__changes_nothing),

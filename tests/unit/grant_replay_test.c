@@ -539,7 +539,8 @@ check_answer(const char *line, bool has_status)
 {
     if (!r.ran || !has_status)
         return;
-    EXPECT_EQ(r.status, (int64_t)field(line, "st", 10), "seed %u, %s", r.seed, r.line);
+    EXPECT_EQ(r.status, (int64_t)field(line, "st", 10), "seed %u, %s", r.seed,
+              r.line);
     if (strstr(line, " bus="))
         EXPECT_EQ(r.got_bus, HEX("bus"), AT);
 }
