@@ -7,19 +7,24 @@
  * All of the tear-down of `run` and `bench` is here.  It does not depend on
  * what the body did: as a child subreaper the guard becomes the parent of
  * every orphan, so "kill all children until there are none" reaches whatever
- * was started, daemons included.
+ * was started, daemons included.  What a guard that is itself killed leaves,
+ * the next one removes: directories that nobody holds a lock on.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arith.h"
@@ -28,6 +33,7 @@
 
 enum {
     GUARD_FTW_FDS = 16,
+    STALE_S = 60, /* a younger directory may not be locked yet */
 };
 
 /* --- directories --------------------------------------------------------- */
@@ -44,8 +50,64 @@ is_usable(const char *dir)
 }
 
 static int
+remove_entry(const char *path, const struct stat *st, int type,
+             struct FTW *where)
+{
+    remove(path);
+    return 0;
+}
+
+static void
+remove_tree(const char *dir)
+{
+    nftw(dir, remove_entry, GUARD_FTW_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
+/* True when @dir is ours, has been there for a while, and nobody holds its
+ * lock: its guard was killed. */
+static bool
+is_stale(const char *dir)
+{
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    bool stale;
+
+    if (fd < 0)
+        return false;
+    stale = !fstat(fd, &st) && st.st_uid == geteuid() &&
+            time(NULL) - st.st_ctime > STALE_S &&
+            !flock(fd, LOCK_EX | LOCK_NB);
+    close(fd);
+    return stale;
+}
+
+/* Removes what guards that were themselves killed could not. */
+static void
+sweep(const char *parent, const char *name)
+{
+    char path[FH_ENV_PATH + NAME_MAX];
+    DIR *dir = opendir(parent);
+    struct dirent *e;
+
+    while (dir && (e = readdir(dir))) {
+        if (strncmp(e->d_name, name, strlen(name)) ||
+            snprintf(path, sizeof(path), "%s/%s", parent, e->d_name) >=
+                (int)sizeof(path))
+            continue;
+        if (is_stale(path))
+            remove_tree(path);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* Makes a directory and locks it: the descriptor stays open in guard and body,
+ * so the lock goes when both are gone. */
+static int
 make_dir(char *out, const char *parent, const char *name, mode_t mode)
 {
+    int fd;
+
     if (!parent || !is_usable(parent) ||
         snprintf(out, FH_ENV_PATH, "%s/%s-XXXXXX", parent, name) >=
             FH_ENV_PATH ||
@@ -53,6 +115,10 @@ make_dir(char *out, const char *parent, const char *name, mode_t mode)
         out[0] = 0;
         return FH_ENOENT;
     }
+    fd = open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        flock(fd, LOCK_EX);
+    sweep(parent, name);
     return 0;
 }
 
@@ -85,23 +151,13 @@ make_dirs(struct fh_env *env)
     return 0;
 }
 
-static int
-remove_entry(const char *path, const struct stat *st, int type,
-             struct FTW *where)
-{
-    remove(path);
-    return 0;
-}
-
 static void
 remove_dirs(const struct fh_env *env)
 {
     if (env->dir[0])
-        nftw(env->dir, remove_entry, GUARD_FTW_FDS,
-             FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+        remove_tree(env->dir);
     if (env->work_dir[0])
-        nftw(env->work_dir, remove_entry, GUARD_FTW_FDS,
-             FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+        remove_tree(env->work_dir);
 }
 
 /* --- processes ----------------------------------------------------------- */

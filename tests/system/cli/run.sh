@@ -71,9 +71,14 @@ for moment in 0.02 0.3 0.6 0.9 1.2 1.5 2.0 3.0; do
     script -qec "$freehold run --seconds 30" /dev/null \
         <"$work/keys" >"$work/out" 2>&1 &
     pid=$!
+    # From the moment on that it exists: this machine may be slow.
+    for _ in $(seq 200); do
+        [ -z "$(our_processes)" ] || break
+        sleep 0.02
+    done
     sleep "$moment"
     printf '\003' >&9
-    for _ in $(seq 100); do
+    for _ in $(seq 300); do
         kill -0 $pid 2>/dev/null || break
         sleep 0.1
     done
@@ -101,5 +106,22 @@ wait $pid
 claim $? "SIGTERM: the status says so"
 nothing_left "$work/dirs" "$work/tmp"
 claim $? "SIGTERM: nothing is left"
+
+# A guard that is killed takes everybody with it; its directories go when the
+# next one starts, if that is a minute later.
+"$freehold" run --seconds 30 >"$work/out" 2>&1 </dev/null &
+pid=$!
+for _ in $(seq 150); do
+    [ "$(our_processes | wc -l)" -lt 6 ] || break
+    sleep 0.1
+done
+kill -KILL $pid
+wait $pid
+for _ in $(seq 50); do
+    [ -n "$(our_processes)" ] || break
+    sleep 0.1
+done
+[ -z "$(our_processes)" ]
+claim $? "SIGKILL: no process is left"
 
 finish
