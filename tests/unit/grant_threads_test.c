@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * libgrant under threads: several CPUs act for several mappers on the entries
- * of one or many granters, while the granters keep changing their tables. At
- * every pause the invariants hold; at the end nothing is left.
+ * of one or many granters, while the granters keep changing their tables; then
+ * a mapper and a granter die while the others go on.  At every pause the
+ * invariants hold; at the end nothing is left.
  *
  * Meant for ThreadSanitizer as well:
  *   CC=clang meson setup DIR -Db_sanitize=thread
@@ -45,6 +46,7 @@ static struct world w;
 static struct cpu cpus[N_CPUS];
 static unsigned n_granters; /* domains 0 .. */
 static uint32_t stop;
+static bool one_is_dead; /* mapper 4 */
 /* a handle that some CPU may or may not still hold: for stale unmaps */
 static uint32_t rumour;
 
@@ -61,7 +63,7 @@ rnd(uint64_t *s, uint32_t below)
 static uint16_t
 any_mapper(struct cpu *c)
 {
-    return (uint16_t)(4 + rnd(&c->rng, 2));
+    return one_is_dead ? 5 : (uint16_t)(4 + rnd(&c->rng, 2));
 }
 
 static uint32_t
@@ -247,17 +249,61 @@ granter_main(void *arg)
     return NULL;
 }
 
+/* The last CPU number: ends the dead mapper, and the first granter's grants. */
+static void *
+undertaker_main(void *arg)
+{
+    struct fh_gnt_ctx ctx;
+    uint32_t cursor = 0;
+
+    fh_gnt_ctx_init(&ctx, &w.ops, &w, N_CPUS);
+    fh_gnt_domain_kill(&w.dom[0].gnt);
+    while (fh_gnt_release_maps(&ctx, &w.dom[4].gnt, 3, &cursor))
+        fh_cpu_relax();
+    return NULL;
+}
+
+/* Mapper 4 is gone: nobody remembers its handles, its page tables are empty. */
+static void
+bury_mapper(void)
+{
+    struct world_domain *d = &w.dom[4];
+
+    one_is_dead = true;
+    for (unsigned i = 0; i < N_CPUS; i++) {
+        struct cpu *c = &cpus[i];
+        uint32_t n = 0;
+
+        for (uint32_t k = 0; k < c->n_held; k++) {
+            if (c->held[k].mapper == 4)
+                give_slot(c, c->held[k].slot);
+            else
+                c->held[n++] = c->held[k];
+        }
+        c->n_held = n;
+    }
+    for (uint32_t i = 0; i < d->n_ptes; i++) {
+        if (d->ptes[i].word)
+            world_frame(&w, d->ptes[i].word >> 8)->n_maps--;
+        d->ptes[i].word = 0;
+    }
+}
+
 static void
 run_until_pause(void)
 {
-    pthread_t t[N_CPUS], g;
+    pthread_t t[N_CPUS], g, u;
 
     fh_store_release32(&stop, 0);
     pthread_create(&g, NULL, granter_main, NULL);
     for (unsigned i = 0; i < N_CPUS; i++)
         pthread_create(&t[i], NULL, cpu_main, &cpus[i]);
+    if (one_is_dead)
+        pthread_create(&u, NULL, undertaker_main, NULL);
     for (unsigned i = 0; i < N_CPUS; i++)
         pthread_join(t[i], NULL);
+    if (one_is_dead)
+        pthread_join(u, NULL);
     fh_store_release32(&stop, 1);
     pthread_join(g, NULL);
 }
@@ -267,6 +313,7 @@ build(unsigned granters)
 {
     world_init(&w);
     w.iommu = true;
+    one_is_dead = false;
     n_granters = granters;
     for (uint16_t i = 0; i < granters; i++)
         world_add(&w, i, 0x1000 + i * 0x40u, 0x40, 1, 8, 8, 0);
@@ -295,6 +342,11 @@ storm(unsigned granters)
         run_until_pause();
         EXPECT(!world_check(&w), "pause %d: %s", i, world_check(&w));
     }
+    bury_mapper();
+    run_until_pause();
+    EXPECT(!world_check(&w), "after a death: %s", world_check(&w));
+    fh_gnt_stats_read(&w.dom[4].gnt, &s[0]);
+    EXPECT_EQ(s[0].maps, s[0].unmaps, "the dead hold nothing");
     for (unsigned i = 0; i < N_CPUS; i++) {
         do_unmaps(&cpus[i]);
         ok += cpus[i].ok;
