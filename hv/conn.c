@@ -53,6 +53,27 @@ fh_hv_reply_fd(struct fh_hv_reply *reply, int fd, bool close_after)
     reply->close_fds[reply->n_fds++] = close_after;
 }
 
+void
+fh_hv_spend(struct fh_hv_conn *conn, uint32_t n)
+{
+    struct fh_hv_domain *dom = conn->dom;
+
+    if (dom->turn != conn->hv->turn) {
+        dom->turn = conn->hv->turn;
+        dom->spent = 0;
+    }
+    dom->spent += n;
+}
+
+/* A domain with many connections gets no more of a turn than one with few. */
+static bool
+may_spend(const struct fh_hv_conn *conn)
+{
+    const struct fh_hv_domain *dom = conn->dom;
+
+    return dom->turn != conn->hv->turn || dom->spent < FH_HV_TURN;
+}
+
 /* ------------------------------------------------------------- life, death */
 
 static void
@@ -222,13 +243,17 @@ call_run(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
     return calls[op].call(conn, reply);
 }
 
-/* Runs one slice of the call.  True: it has another one. */
+/* Runs one slice of the call, if its domain still may in this turn.  True: it
+ * has another one. */
 static bool
 call_slice(struct fh_hv_conn *conn)
 {
     struct fh_hv *hv = conn->hv;
     struct fh_hv_reply reply = { .rsp.rc = 0 };
 
+    if (!may_spend(conn))
+        return true;
+    fh_hv_spend(conn, FH_HV_CALL_COST);
     hv->caller = conn;
     int r = call_run(conn, &reply);
     hv->caller = NULL;
@@ -246,22 +271,27 @@ call_slice(struct fh_hv_conn *conn)
     return false;
 }
 
-static bool
+static enum fh_hv_step
 conn_step(struct fh_hv *hv, struct fh_hv_work *work)
 {
     struct fh_hv_conn *conn =
         (struct fh_hv_conn *)((char *)work - offsetof(struct fh_hv_conn, work));
 
-    if (conn->is_closing)
-        return conn_close_slice(conn);
-    if (!conn->is_busy)
-        return false;
+    if (conn->is_ended || (!conn->is_busy && !conn->is_closing))
+        return FH_HV_STEP_DONE;
+    if (!may_spend(conn))
+        return FH_HV_STEP_SKIPPED;
+    if (conn->is_closing) {
+        fh_hv_spend(conn, FH_HV_SLICE);
+        return conn_close_slice(conn) ? FH_HV_STEP_AGAIN : FH_HV_STEP_DONE;
+    }
     if (call_slice(conn))
-        return true;
+        return FH_HV_STEP_AGAIN;
     conn->is_busy = false;
-    if (!conn->is_closing)
-        fh_hv_rewatch(hv, &conn->src, EPOLLIN);
-    return conn->is_closing;
+    if (conn->is_closing)
+        return FH_HV_STEP_AGAIN;
+    fh_hv_rewatch(hv, &conn->src, EPOLLIN);
+    return FH_HV_STEP_DONE;
 }
 
 /* Keeps the first descriptor that came with a message, closes the rest. */

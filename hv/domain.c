@@ -190,7 +190,7 @@ name_taken(struct fh_hv *hv, const char *name)
     return 0;
 }
 
-static bool
+static enum fh_hv_step
 domain_step(struct fh_hv *hv, struct fh_hv_work *work);
 
 static struct fh_hv_domain *
@@ -335,7 +335,7 @@ domain_vanish(struct fh_hv_domain *dom)
 }
 
 /* The end of a domain, one slice: its connections have work of their own. */
-static bool
+static enum fh_hv_step
 domain_step(struct fh_hv *hv, struct fh_hv_work *work)
 {
     struct fh_hv_domain *dom =
@@ -343,13 +343,13 @@ domain_step(struct fh_hv *hv, struct fh_hv_work *work)
                                 offsetof(struct fh_hv_domain, work));
 
     if (dom->is_gone)
-        return false;
+        return FH_HV_STEP_DONE;
     if (dom->n_conns)
-        return true;
+        return FH_HV_STEP_AGAIN;
     if (fh_evtchn_close_all(&dom->ev, FH_HV_SLICE, &dom->ev_cursor))
-        return true;
+        return FH_HV_STEP_AGAIN;
     domain_vanish(dom);
-    return false;
+    return FH_HV_STEP_DONE;
 }
 
 void

@@ -49,10 +49,16 @@ struct fh_hv_src {
     SLIST_ENTRY(fh_hv_src) dead_link;
 };
 
+enum fh_hv_step {
+    FH_HV_STEP_DONE,
+    FH_HV_STEP_AGAIN,
+    FH_HV_STEP_SKIPPED, /* not in this turn: before the others in the next */
+};
+
 /* Something unfinished that gets one slice per turn of the loop. */
 struct fh_hv_work {
     bool is_queued;
-    bool (*step)(struct fh_hv *hv, struct fh_hv_work *work); /* true: again */
+    enum fh_hv_step (*step)(struct fh_hv *hv, struct fh_hv_work *work);
     TAILQ_ENTRY(fh_hv_work) link;
 };
 
@@ -139,6 +145,8 @@ struct fh_hv_domain {
 
     struct fh_hv_conn_list conns;
     uint32_t n_conns, n_fds;
+    uint64_t turn;  /* in which it spent */
+    uint32_t spent; /* elements */
     uint64_t area_bytes;
     struct fh_hv_client_list xs_clients;
 
@@ -312,6 +320,9 @@ void
 fh_hv_conn_close(struct fh_hv_conn *conn);
 void
 fh_hv_reply_fd(struct fh_hv_reply *reply, int fd, bool close_after);
+/* Charges @n elements to the caller's domain for this turn. */
+void
+fh_hv_spend(struct fh_hv_conn *conn, uint32_t n);
 /* True when @count elements of @bytes lie in the area at @offset. */
 bool
 fh_hv_area_holds(const struct fh_hv_conn *conn, uint64_t offset,
@@ -424,6 +435,7 @@ fh_hv_ctl_destroyed(struct fh_hv_ctl *ctl, uint16_t domid);
 struct fh_hv {
     int epfd;
     bool is_stopping, is_accept_paused, is_isolated;
+    uint64_t turn; /* of the loop */
     uint64_t accept_again_ms;
     uid_t uid;
     uint32_t uid_base;

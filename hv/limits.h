@@ -38,6 +38,11 @@ enum {
      * slice of copies takes about 0.1 ms, and a 10 ms promise leaves room for
      * a hundred such callers. */
     FH_HV_SLICE = 128,
+    /* What one domain may cost in a turn of the loop, in elements, however many
+     * connections it has; a call costs some by itself.  The rest waits for the
+     * next turn. */
+    FH_HV_TURN = 2 * FH_HV_SLICE,
+    FH_HV_CALL_COST = 8,
     /* Sources served between two slices of a long hypercall. */
     FH_HV_EVENTS_PER_TURN = 64,
     /* How long accepting stops when there is no descriptor left. */

@@ -77,21 +77,28 @@ reap(struct fh_hv *hv)
 static void
 work_slice(struct fh_hv *hv)
 {
-    struct fh_hv_work *last = TAILQ_LAST(&hv->work, fh_hv_work_list), *work;
+    struct fh_hv_work_list list = TAILQ_HEAD_INITIALIZER(list);
+    struct fh_hv_work_list skipped = TAILQ_HEAD_INITIALIZER(skipped);
+    struct fh_hv_work *work;
 
-    if (!last)
-        return;
-    do {
-        work = TAILQ_FIRST(&hv->work);
-        TAILQ_REMOVE(&hv->work, work, link);
+    TAILQ_CONCAT(&list, &hv->work, link);
+    while ((work = TAILQ_FIRST(&list))) {
+        TAILQ_REMOVE(&list, work, link);
         work->is_queued = false;
-        const bool is_last = work == last;
-
-        if (work->step(hv, work))
-            fh_hv_enqueue(hv, work);
-        if (is_last)
+        switch (work->step(hv, work)) {
+        case FH_HV_STEP_DONE:
             break;
-    } while (!TAILQ_EMPTY(&hv->work));
+        case FH_HV_STEP_AGAIN:
+            fh_hv_enqueue(hv, work);
+            break;
+        case FH_HV_STEP_SKIPPED:
+            work->is_queued = true;
+            TAILQ_INSERT_TAIL(&skipped, work, link);
+            break;
+        }
+    }
+    TAILQ_CONCAT(&skipped, &hv->work, link);
+    TAILQ_CONCAT(&hv->work, &skipped, link);
 }
 
 static uint64_t
@@ -127,6 +134,7 @@ fh_hv_loop(struct fh_hv *hv)
 
         if (n < 0 && errno != EINTR)
             return -errno;
+        hv->turn++;
         if (hv->is_accept_paused && now_ms() >= hv->accept_again_ms)
             accept_pause(hv, false);
         for (int i = 0; i < n; i++) {
