@@ -237,7 +237,9 @@ run_devices(struct fh_sup *s)
     while (d) {
         struct fh_sup_device *next = d->next;
 
-        if (!d->refused)
+        if (d->refused)
+            fh_sup_xs_retry(d);
+        else
             fh_device_run(&d->dev);
         if (d->over)
             device_over(d);
@@ -251,7 +253,8 @@ deadline(const struct fh_sup *s)
     uint64_t due = fh_sup_workers_deadline(s);
 
     for (const struct fh_sup_device *d = s->devices; d; d = d->next) {
-        uint64_t at = d->refused ? UINT64_MAX : fh_device_deadline_ns(&d->dev);
+        uint64_t at = d->refused ? d->retry_ns
+                                 : fh_device_deadline_ns(&d->dev);
 
         if (at < due)
             due = at;

@@ -275,17 +275,20 @@ do_detach(struct fh_sup_client *c, struct json_object *req)
     if (!given)
         return fh_sup_ctl_error("\"vdev\" is missing");
     d = fh_sup_find(s, domid, devid);
-    if (!d || d->refused) {
+    if (!d) {
         snprintf(why, sizeof(why), "domain %u has no disk %u of ours", domid,
                  devid);
         return fh_sup_ctl_error(why);
     }
-    r = fh_device_unplug(&d->dev, bool_of(req, "force"));
+    r = d->refused ? 0 : fh_device_unplug(&d->dev, bool_of(req, "force"));
     if (r && r != FH_ENOENT) {
         snprintf(why, sizeof(why), "cannot write its nodes: %s", strerror(-r));
         return fh_sup_ctl_error(why);
     }
     d->owned = true; /* whoever made the nodes, we end them now */
+    d->over |= d->refused;
+    fh_sup_ctl_reply(s, d->detacher,
+                     fh_sup_ctl_error("another detach took this one over"));
     d->detacher = c->id;
     return NULL;
 }

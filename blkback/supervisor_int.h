@@ -103,6 +103,7 @@ struct fh_sup_device {
     bool refused;    /* its image could not be opened: @refusal, no disk */
     bool over;       /* removed: to be freed */
     char refusal[FH_IMAGE_TEXT_MAX];
+    uint64_t retry_ns; /* of a refused one: when to try again */
     char name[64];
     char vdev[16];
     char front_path[64];
@@ -246,14 +247,21 @@ void
 fh_sup_link_stats(const struct fh_sup_device *d, struct fh_wk_queue_stats *st);
 
 /* supervisor_xs.c: devices in xenstore. */
-struct fh_sup_device *
-fh_sup_find(struct fh_sup *s, uint32_t domid, uint32_t devid);
 FH_MUST_CHECK int
 fh_sup_xs_start(struct fh_sup *s);
 void
 fh_sup_xs_drain(struct fh_sup *s);
 void
 fh_sup_xs_scan(struct fh_sup *s);
+/* Tries a refused device again, when it is due. */
+void
+fh_sup_xs_retry(struct fh_sup_device *d);
+
+/* supervisor_device.c: one device. */
+
+/* In `params`, before the target; and in `type`: we wrote the nodes. */
+#define FH_SUP_PREFIX "freehold:"
+#define FH_SUP_TYPE   "freehold"
 
 struct fh_sup_attach {
     uint32_t domid;
@@ -267,6 +275,19 @@ struct fh_sup_attach {
     uint32_t max_order;
     uint32_t latency_ns;
 };
+
+struct fh_sup_device *
+fh_sup_find(struct fh_sup *s, uint32_t domid, uint32_t devid);
+/* An empty device in the list; NULL: no memory, or at a limit (@why). */
+struct fh_sup_device *
+fh_sup_device_new(struct fh_sup *s, const struct fh_sup_attach *a, char *why);
+/* Its image and its recovery file. */
+FH_MUST_CHECK int
+fh_sup_open_storage(struct fh_sup_device *d, const struct fh_sup_attach *a,
+                    char *why);
+/* Its handshake. */
+FH_MUST_CHECK int
+fh_sup_start_device(struct fh_sup_device *d, const struct fh_sup_attach *a);
 
 /* As a toolstack: both directories, then the device.  @why: FH_IMAGE_TEXT_MAX
  * bytes. */

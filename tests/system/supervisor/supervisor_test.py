@@ -8,6 +8,7 @@ Exit status: 0 passed, 1 failed, 77 skipped (with the reason).
 """
 import fcntl
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -497,6 +498,142 @@ def case_stop():
         g.kill()
         g = Guest(w, d)
         claim(g.ask("connect")[0] == "ok", "and it starts again")
+
+
+def publish(w, d):
+    """A frontend's words without a frontend."""
+    front = "device/vbd/51712"
+    w.xs("write", f"{front}/ring-ref", "8", f"{front}/event-channel", "3",
+         f"{front}/state", "3", domid=d)
+
+
+def case_false_worker():
+    """A worker that a guest took over harms nobody but its own disk."""
+    for fake, said in [("exit", "exited with status 7"),
+                       ("short", "wrong size"),
+                       ("unable", "could not start"),
+                       ("twice", "READY twice"),
+                       ("liar", "nobody asked"),
+                       ("order", "may not send"),
+                       ("strange", "may not send")]:
+        with World(fake=fake) as w:
+            d = w.domain()
+            w.ctl("attach", domid=d, target=MEM, mode="w")
+            publish(w, d)
+            claim(wait_for(lambda: w.xs("read", w.back(d, "state")) == "5",
+                           20), f"{fake}: the guest is told")
+            claim(said in w.read_log(), f"{fake}: so is the operator")
+            error = w.xs("read", "/local/domain/0/error/backend/vbd/"
+                         f"{d}/51712/error")
+            claim(error and "resources" in error, f"{fake}: {error}")
+            starts = len(w.fake_starts())
+            claim(1 <= starts <= 10, f"{fake}: {starts} tries, then parked")
+            claim(w.ctl("detach", domid=d, vdev="xvda", force=True)["ok"],
+                  f"{fake}: detach")
+    for fake, state in [("refuse", "5"), ("fault", "5"), ("slander", "4")]:
+        with World(fake=fake) as w:
+            d = w.domain()
+            w.ctl("attach", domid=d, target=MEM, mode="w")
+            publish(w, d)
+            claim(wait_for(lambda: w.xs("read", w.back(d, "state")) == state),
+                  f"{fake}: state {state}")
+            claim(len(w.fake_starts()) == 1, f"{fake}: one worker")
+
+
+def case_fence():
+    """No successor before the dead worker's last I/O; without the fence, one."""
+    for fence in (True, False):
+        with World(fake="hold", fence=fence) as w:
+            d = w.domain()
+            w.ctl("attach", domid=d, target=MEM, mode="w")
+            publish(w, d)
+            wait_for(lambda: w.device(d)["state"] == "connected")
+            said = wait_for(lambda: "old I/O" in w.device(d)["state"], 1.5)
+            claim(wait_for(lambda: len(w.fake_starts()) == 2), "a successor")
+            first, second = w.fake_starts()
+            late = second - first > 1900
+            claim(late == fence and said == fence,
+                  f"fence {fence}: after {second - first} ms, told: {said}")
+            claim(wait_for(lambda: w.device(d)["restarts"] == 1), "resumed")
+            claim(w.xs("read", w.back(d, "state")) == "4", "state 4")
+
+
+def case_limits():
+    """Out of descriptors: a clear error, nothing half-done, service goes on."""
+    with World() as w:
+        pid = w.serve_process.pid
+        d = w.domain()
+        w.ctl("attach", domid=d, target=MEM, mode="w")
+        g = Guest(w, d)
+        g.ask("connect")
+        used = len(os.listdir(f"/proc/{pid}/fd"))
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 6, hard))
+        answers = []
+        for _ in range(8):
+            answers.append(w.ctl("attach", domid=d, target="mem:1m", mode="w"))
+        bad = [a["error"] for a in answers if not a["ok"]]
+        claim(bad and all("Too many open files" in b for b in bad),
+              f"{len(bad)} refused: {bad[:1]}")
+        good = len(answers) - len(bad)
+        claim(len(w.ctl("list")["devices"]) == 1 + good, "the others are not")
+        claim(g.ask("write 1 100") == ["ok", "0", "0"], "I/O goes on")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        claim(w.ctl("attach", domid=d, target="mem:1m", mode="w")["ok"],
+              "and attaching, when there are some again")
+
+
+def case_too_many_disks():
+    """A domain has its share of disks."""
+    with World() as w:
+        d = w.domain()
+        answers = [w.ctl("attach", domid=d, target="null:1m")
+                   for _ in range(66)]
+        claim([a["ok"] for a in answers] == [True] * 64 + [False] * 2,
+              answers[-1].get("error", ""))
+        claim(w.ctl("stop", 30)["ok"], "stop")
+
+
+def case_lost_xenstore():
+    """When the hypervisor goes, the supervisor goes, and says why."""
+    with World() as w:
+        d = w.domain()
+        w.ctl("attach", domid=d, target=MEM, mode="w")
+        w.run("hv", "stop")
+        claim(w.serve_process.wait(10) == 1, "exit status 1")
+        claim("xenstore is gone" in w.read_log(), "and a reason")
+        claim(not os.path.exists(w.run_dir + "/control"), "its files are gone")
+
+
+def case_successor():
+    """A supervisor that finds the devices of a killed one."""
+    with World() as w:
+        d, e = w.domain("a"), w.domain("b")
+        image = os.path.join(w.dir, "disk.img")
+        os.truncate(os.open(image, os.O_CREAT | os.O_RDWR, 0o600), 1 << 20)
+        w.ctl("attach", domid=d, target=image, mode="w")
+        w.ctl("attach", domid=e, target=MEM, mode="w")
+        g, h = Guest(w, d), Guest(w, e)
+        g.ask("connect"), h.ask("connect")
+        g.ask("write 5 100")
+        g.send("pace")
+        w.serve_process.kill()
+        w.serve_process.wait()
+        w.serve()
+        claim(g.answer() == ["ok"], "the guest of a file is asked to close")
+        g.kill()
+        g = Guest(w, d)
+        claim(g.ask("connect")[0] == "ok", "and may come back")
+        claim(g.ask("verify 5 100") == ["ok", "0", "0"], "to its data")
+        dev = w.device(e)
+        claim(dev["state"] == "refused" and "memory" in dev["reason"],
+              dev.get("reason", ""))
+        claim(w.ctl("detach", domid=e, vdev="xvda")["ok"],
+              "lost memory can be detached")
+        claim(w.xs("read", w.back(e, "state")) is None, "and is gone")
+        claim(w.ctl("detach", domid=d, vdev="xvda", force=True)["ok"],
+              "the other one as well")
+        claim(w.xs("read", w.back(d, "state")) is None, "and is gone")
 
 
 def case_orphans():

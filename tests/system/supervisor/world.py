@@ -17,6 +17,7 @@ import time
 
 FREEHOLD = os.path.abspath(sys.argv[1])
 GUEST = os.path.abspath(sys.argv[2])
+FAKE = os.path.join(os.path.dirname(GUEST), "sup_fake")
 failures = []
 n_worlds = 0
 
@@ -70,14 +71,18 @@ class Guest:
 
 
 class World:
-    def __init__(self, *serve_options):
+    def __init__(self, *serve_options, fake=None, fence=True):
         self.dir = tempfile.mkdtemp(prefix="freehold-sup.")
         os.chmod(self.dir, 0o711)
         self.run_dir = os.path.join(self.dir, "r")
         self.processes = []
         self.serve_process = None
         self.run("hv", "start", "--uid-base", str(self.uid_base()))
-        self.serve(*serve_options)
+        self.log = os.path.join(self.dir, "serve.log")
+        if fake:
+            self.serve_fake(fake, fence)
+        else:
+            self.serve(*serve_options)
 
     @staticmethod
     def uid_base():
@@ -120,7 +125,6 @@ class World:
         return None if p.returncode else p.stdout.rstrip("\n")
 
     def serve(self, *options):
-        self.log = os.path.join(self.dir, "serve.log")
         with open(self.log, "ab") as log:
             ready, theirs = os.pipe()
             self.serve_process = subprocess.Popen(
@@ -132,6 +136,28 @@ class World:
         if not select.select([ready], [], [], 10)[0] or not os.read(ready, 1):
             raise RuntimeError("serve does not start: " + self.read_log())
         os.close(ready)
+
+    def serve_fake(self, fake, fence):
+        """The supervisor with workers that misbehave."""
+        env = dict(os.environ, SUP_FAKE=fake,
+                   SUP_FAKE_LOG=os.path.join(self.dir, "fake.log"))
+        if not fence:
+            env["SUP_FAKE_NO_FENCE"] = "1"
+        with open(self.log, "ab") as log:
+            self.serve_process = subprocess.Popen(
+                self.inside(0, FAKE, "serve", self.run_dir), env=env,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if not wait_for(lambda: os.path.exists(self.run_dir + "/control")):
+            raise RuntimeError("no supervisor: " + self.read_log())
+
+    def fake_starts(self):
+        """When the false workers started, in ms."""
+        try:
+            with open(os.path.join(self.dir, "fake.log"),
+                      encoding="ascii") as f:
+                return [int(line.split()[0]) for line in f]
+        except OSError:
+            return []
 
     def read_log(self):
         with open(self.log, encoding="utf-8", errors="replace") as f:
