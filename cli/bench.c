@@ -42,8 +42,9 @@ static const char *const switch_names[] = { "on", "off", NULL };
 
 static const struct fh_opt options[] = {
     { .name = "guests", .kind = FH_OPT_NUMBER, .offset = OPT(guests),
-      .arg = "N", .help = "guests, each a process in a domain with a disk of "
-                          "its own (1)",
+      .arg = "N",
+      .help = "guests: processes in domains of their own, each\n"
+              "with a disk of its own (1)",
       .min = 1, .max = FH_BENCH_MAX_GUESTS },
     { .name = "depth", .kind = FH_OPT_NUMBER, .offset = OPT(depth),
       .arg = "N", .help = "requests in flight per guest (32)",
@@ -52,7 +53,9 @@ static const struct fh_opt options[] = {
       .arg = "SIZE", .help = "bytes per request, a multiple of 512 (4k)",
       .min = 512, .max = 1 << 20 },
     { .name = "rw", .kind = FH_OPT_CHOICE, .offset = OPT(rw), .arg = "MODE",
-      .help = "what the guests do (randread)", .choices = rw_names },
+      .choices = rw_names,
+      .help = "read, write, randread, randwrite or randrw\n"
+              "(randread)" },
     { .name = "seconds", .kind = FH_OPT_SECONDS, .offset = OPT(seconds),
       .arg = "N", .help = "length of the measurement (3)",
       .min = 100, .max = 86400000 },
@@ -60,11 +63,12 @@ static const struct fh_opt options[] = {
       .help = "size of each disk (64m)", .min = 4096, .max = 1ull << 44 },
     { .name = "store", .kind = FH_OPT_STRING, .offset = OPT(store),
       .arg = "STORE",
-  .help = "XX" },
+      .help = "mem: memory; null: no data at all; file:PATH: a file\n"
+              "per guest in the directory PATH (mem)" },
     { .name = "grants", .kind = FH_OPT_CHOICE, .offset = OPT(grants),
-      .arg = "WAY", .help = "how the backend reaches the guests' pages "
-                            "(persistent)",
-      .choices = grants_names },
+      .arg = "WAY", .choices = grants_names,
+      .help = "how the backend reaches the guests' pages:\n"
+              "persistent, copy or map (persistent)" },
     { .name = "polling", .kind = FH_OPT_CHOICE, .offset = OPT(polling),
       .arg = "on|off", .help = "both ends spin adaptively before they sleep "
                                "(on)",
@@ -73,16 +77,17 @@ static const struct fh_opt options[] = {
       .arg = "WHICH", .help = "per-guest, or a number of workers for all "
                               "(per-guest)" },
     { .name = "verify", .kind = FH_OPT_FLAG, .offset = OPT(verify),
-      .help = "write guest, sector and generation into every sector, check\n"
-              "every read, and read the whole store again at the end, not\n"
-              "through the ring" },
+      .help = "write guest, sector and generation into every\n"
+              "sector, check every read, and read the whole store\n"
+              "again at the end, not through the ring" },
     { .name = "kill-worker-every", .kind = FH_OPT_SECONDS,
       .offset = OPT(kill_every), .arg = "SECONDS",
       .help = "SIGKILL a worker that often, each guest's in turn",
       .min = 100, .max = 86400000 },
     { .name = "ring-limit", .kind = FH_OPT_FLAG, .offset = OPT(ring_limit),
-      .help = "also measure bare rings, as many pairs, right before and\n"
-              "right after, and say what share of their mean was reached" },
+      .help = "also measure bare rings, as many pairs, right\n"
+              "before and right after, and say what share of their\n"
+              "mean was reached" },
     { .name = "json", .kind = FH_OPT_FLAG, .offset = OPT(json),
       .help = "print one JSON object" },
 };

@@ -50,6 +50,10 @@ done <<'TABLE'
 2 | run --rw                         | --rw is for an IMAGE of yours
 2 | run --seconds=0                  | '0' is not a number of seconds from 1
 2 | --worker                         | for `freehold serve` only
+2 | bench extra                      | 'extra' is one argument too many
+2 | bench --guests 0                 | '0' is not a whole number from 1
+2 | bench --store x                  | 'x' is none of mem, null, file:PATH
+2 | bench --bs 513                   | 513
 1 | hv status --run-dir "$work"      | no local hypervisor runs in
 1 | hv stop --run-dir "$work"        | no local hypervisor runs in
 1 | exec --run-dir "$work" -d 1 -- true | no local hypervisor runs in
@@ -63,7 +67,7 @@ done <<'TABLE'
 TABLE
 
 for words in "" hv "hv start" "hv stop" "hv status" "hv create" "hv destroy" \
-    exec serve attach detach list status run; do
+    exec serve attach detach list status run bench; do
     # shellcheck disable=SC2086 # several words
     "$freehold" $words --help >"$work/out" 2>"$work/err"
     [ $? = 0 ] && grep -q '^usage: freehold' "$work/out" && [ ! -s "$work/err" ]
