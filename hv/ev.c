@@ -207,14 +207,12 @@ end_open(struct fh_hv_end *end)
 }
 
 static void
-end_close(struct fh_hv_end *end)
+end_close(struct fh_hv *hv, struct fh_hv_end *end)
 {
     if (end->bell >= 0)
         close(end->bell);
-    if (end->tx >= 0)
-        close(end->tx);
-    if (end->kick >= 0)
-        close(end->kick);
+    fh_hv_close_later(hv, end->tx);
+    fh_hv_close_later(hv, end->kick);
 }
 
 static int
@@ -256,8 +254,8 @@ chan_new(struct fh_hv_domain *dom, const struct fh_hv_domain *remote,
     return 0;
 
 fail:
-    end_close(&chan->end[0]);
-    end_close(&chan->end[1]);
+    end_close(dom->hv, &chan->end[0]);
+    end_close(dom->hv, &chan->end[1]);
     fh_hv_fds_drop(dom, FDS_PER_CHAN);
     free(chan);
     return r;
@@ -269,7 +267,7 @@ chan_free(struct fh_hv *hv, struct fh_hv_chan *chan)
     struct fh_hv_slotfile *f = chan->file;
 
     for (unsigned i = 0; i < 2; i++) {
-        end_close(&chan->end[i]);
+        end_close(hv, &chan->end[i]);
         slot_drop(f, chan->end[i].slot);
     }
     if (!f->n_used)

@@ -79,6 +79,12 @@ fh_hv_enqueue(struct fh_hv *hv, struct fh_hv_work *work);
 FH_MUST_CHECK int
 fh_hv_loop(struct fh_hv *hv);
 
+/* Closes what a domain may hold the lock of: see closer.c. */
+FH_MUST_CHECK int
+fh_hv_closer_start(struct fh_hv *hv);
+void
+fh_hv_close_later(struct fh_hv *hv, int fd);
+
 /* A listening socket.  @accepted gets a descriptor to keep or to close. */
 struct fh_hv_listener {
     struct fh_hv_src src;
@@ -449,6 +455,8 @@ struct fh_hv {
     struct fh_hv_src signals;
     LIST_HEAD(, fh_hv_ctl) ctls;
     uint32_t n_ctl;
+    int closer; /* pipe to the thread that closes */
+    uint64_t n_lost_fds;
 
     struct fh_hv_domain_list domains; /* found by their domid */
     struct fh_hv_domain_list zombies; /* only referred to */

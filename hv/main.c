@@ -168,6 +168,9 @@ hv_init(struct fh_hv *hv, const struct options *o)
     r = signals_init(hv);
     if (r)
         return r;
+    r = fh_hv_closer_start(hv);
+    if (r)
+        return r;
     r = fh_hv_xs_init(hv);
     if (r)
         return r;

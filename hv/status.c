@@ -124,6 +124,7 @@ fh_hv_status(const struct fh_hv *hv)
     put(o, "slot_files", hv->n_slotfiles);
     put(o, "channels", hv->n_chans);
     put(o, "zombies", n_zombies);
+    put(o, "lost_descriptors", hv->n_lost_fds);
     json_object_object_add(o, "hypercalls", counts(&hv->counts));
     json_object_object_add(o, "domains", doms);
     return o;
