@@ -302,8 +302,8 @@ fh_blkfront_poll(struct fh_blkfront *bf, struct fh_blkfront_done *done,
 int
 fh_blkfront_wait(struct fh_blkfront *bf, uint64_t timeout_ns);
 
-/* Asks for an event at the next response.  True: responses are there already
- * (or the disk is broken), do not sleep. */
+/* Asks for an event at the next response.  True: do not sleep: responses are
+ * there already, or the disk is broken, or a step is due; so poll and step. */
 bool
 fh_blkfront_arm(struct fh_blkfront *bf);
 

@@ -374,6 +374,9 @@ complete(struct fh_blkfront *bf, struct fh_blkfront_slot *s, int32_t status,
     s->next = q->free_slot;
     q->free_slot = (uint16_t)s->id;
     q->n_live--;
+    /* Closing waits for the last of them, and no watch will fire. */
+    if (!q->n_live && bf->state == FH_BLKFRONT_DRAINING)
+        bf->dirty = true;
 }
 
 /* What a backend refuses for good it does not offer any more. */

@@ -105,7 +105,7 @@ fh_blkfront_arm(struct fh_blkfront *bf)
 {
     judge_event(bf);
     unmask(bf);
-    return arm_ring(bf);
+    return arm_ring(bf) || bf->dirty;
 }
 
 bool

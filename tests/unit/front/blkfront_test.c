@@ -334,6 +334,74 @@ backend__may_vanish_with_requests_in_flight(void **state)
     stop();
 }
 
+/* It says Closing, answers what it has, and waits for us. */
+static void
+backend__may_leave_with_requests_in_flight(void **state)
+{
+    struct fh_blkfront_done done[8];
+    struct fh_blkfront_io io = { .op = FH_BLKIF_READ, .n_sectors = 8 };
+    uint32_t n_done = 0;
+
+    start_usual();
+    w.hold = true;
+    io.data = fh_blkfront_alloc(bf, 1);
+    for (io.cookie = 0; io.cookie < 3; io.cookie++)
+        EXPECT_EQ(fh_blkfront_submit(bf, &io), 0);
+    EXPECT_EQ(fh_blkfront_kick(bf), 0);
+    world_set(&w, BACK, "state", "5");
+    EXPECT_EQ(fh_blkfront_wait(bf, SEC), 0);
+    EXPECT_EQ(fh_blkfront_state(bf), FH_BLKFRONT_DRAINING);
+    w.hold = false;
+    for (int i = 0; i < 10 && fh_blkfront_state(bf) != FH_BLKFRONT_CLOSED;
+         i++) {
+        n_done += fh_blkfront_poll(bf, done, 8);
+        EXPECT_EQ(fh_blkfront_wait(bf, SEC), 0);
+    }
+    EXPECT_EQ(n_done, 3);
+    EXPECT_EQ(done[0].status, 0, "answered, not failed");
+    EXPECT_EQ(fh_blkfront_state(bf), FH_BLKFRONT_CLOSED);
+    stop();
+}
+
+/* Any states and answers in any order: no crash, no leak, no request twice. */
+static void
+backend__may_do_anything(void **state)
+{
+    const struct fh_blkfront_params params = usual();
+
+    for (uint32_t seed = 1; seed <= 400; seed++) {
+        struct fh_blkfront_done done[8];
+        struct fh_blkfront_io io = { FH_BLKIF_READ, 8, 0, own_page, 0 };
+        uint32_t r = seed, n_sent = 0, n_done = 0;
+
+        world_init(&w);
+        world_offer(&w);
+        EXPECT_EQ(open_front(&params), 0);
+        for (int step = 0; step < 60; step++) {
+            char text[8];
+
+            r = r * 1664525 + 1013904223;
+            snprintf(text, sizeof(text), "%u", r >> 28);
+            if (r >> 8 & 1)
+                world_set(&w, BACK, "state", text);
+            w.deaf = r >> 9 & 1;
+            w.storm = r >> 10 & 1;
+            if (!(r >> 11 & 31)) {
+                w.twist = (enum twist)(r >> 20 & 7);
+                w.twist_at = w.n_responses + 1;
+            }
+            n_sent += fh_blkfront_submit(bf, &io) == 0;
+            (void)fh_blkfront_kick(bf);
+            (void)fh_blkfront_wait(bf, 1000);
+            n_done += fh_blkfront_poll(bf, done, 8);
+            EXPECT_EQ(n_sent - n_done, fh_blkfront_in_flight(bf), "seed %u",
+                      seed);
+        }
+        w.deaf = false;
+        stop();
+    }
+}
+
 /* Requests. */
 
 static void
@@ -775,6 +843,8 @@ main(void)
         cmocka_unit_test(connect__can_behave_like_others),
         cmocka_unit_test(backend__may_resize_and_leave),
         cmocka_unit_test(backend__may_vanish_with_requests_in_flight),
+        cmocka_unit_test(backend__may_leave_with_requests_in_flight),
+        cmocka_unit_test(backend__may_do_anything),
         cmocka_unit_test(io__reads_and_writes_directly_indirectly_and_bounced),
         cmocka_unit_test(io__refuses_before_it_takes_anything),
         cmocka_unit_test(io__respects_read_only_and_large_sectors),
