@@ -12,7 +12,6 @@
 #include "cli/hvtalk.h"
 #include "cli/opt.h"
 #include "cli/place.h"
-#include "hv/limits.h"
 #include "hv/main.h"
 
 enum {
@@ -63,7 +62,7 @@ static const struct fh_opt start_options[] = {
     { .name = "uid-base", .kind = FH_OPT_NUMBER, .offset = AT(uid_base),
       .arg = "UID", .min = 1, .max = MAX_UID_BASE,
       .help = "as root: domain N runs as uid UID + N\n"
-              "(default 1179123712)" },
+              "(default: a block that no other hypervisor has)" },
     { .name = "lib-dir", .kind = FH_OPT_STRING, .offset = AT(lib_dir),
       .arg = "DIR",
       .help = "where libxengnttab.so.1 and libxenevtchn.so.1 of\n"
@@ -112,8 +111,7 @@ add_word(struct words *w, const char *option, const char *value)
 static int
 hv_start(int argc, char **argv)
 {
-    struct hv_options o = { .uid_base = FH_HV_UID_BASE_DEFAULT,
-                            .ready_fd = UINT32_MAX };
+    struct hv_options o = { .ready_fd = UINT32_MAX };
     char hv_dir[FH_PLACE_PATH], libs[FH_PLACE_PATH];
     struct words w = { .n = 0 };
     int r;
@@ -128,7 +126,8 @@ hv_start(int argc, char **argv)
     add_word(&w, "freehold hv start", NULL);
     add_word(&w, "--run-dir", hv_dir);
     add_word(&w, "--lib-dir", o.lib_dir ? o.lib_dir : libs);
-    add_word(&w, "--uid-base", w.number[0]);
+    if (o.uid_base)
+        add_word(&w, "--uid-base", w.number[0]);
     if (o.ready_fd != UINT32_MAX)
         add_word(&w, "--ready-fd", w.number[1]);
     if (o.foreground)
