@@ -191,7 +191,7 @@ spin(struct fh_wk *wk)
     const uint64_t since = wk->worker.back.now_ns;
     uint64_t limit;
 
-    if (!fh_poller_ready(&wk->poller))
+    if (!fh_poller_ready(&wk->poller) || fh_poller_paused(&wk->poller, since))
         return false;
     limit = fh_poller_plan(&wk->poller, since, fh_plat_cpu_wanted(p));
     if (!limit)
