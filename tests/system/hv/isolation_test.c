@@ -169,6 +169,8 @@ third_domain(const struct fh_hvctl_domain *dom, int in, int out, void *arg)
     CHECK(open(path, O_RDWR) == -1 && errno == EACCES);
     CHECK(ptrace(PTRACE_ATTACH, l->offer.pid, 0, 0) == -1 && errno == EPERM);
     CHECK(kill(l->offer.pid, 0) == -1 && errno == EPERM);
+    snprintf(path, sizeof(path), "%s/lib/libxengnttab.so.1", world.dir);
+    CHECK(access(path, R_OK | X_OK) == 0 && access(path, W_OK) == -1);
     snprintf(path, sizeof(path), "%s/dom%u", world.dir, dom->domid);
     CHECK(rename(path, "/tmp/fh-stolen") == -1);
 }
@@ -276,6 +278,21 @@ xenstore__keeps_domains_apart(void **state)
 
     EXPECT(name && !strcmp(name, "thief"));
     free(name);
+    xs_close(xs);
+    /* A domain's part of the store goes with it. */
+    struct fh_hvctl_domain gone;
+
+    world_domain(&world, "gone", &gone);
+    snprintf(path, sizeof(path), "/local/domain/%u/name", gone.domid);
+    world_enter(&zero);
+    xs = xs_open(0);
+    name = xs_read(xs, XBT_NULL, path, &len);
+    EXPECT(name && !strcmp(name, "gone"));
+    free(name);
+    EXPECT_EQ(fh_hvctl_destroy(world.dir, "gone"), 0);
+    EXPECT(!xs_read(xs, XBT_NULL, path, &len));
+    EXPECT_EQ(errno, ENOENT);
+    EXPECT(!xs_is_domain_introduced(xs, gone.domid));
     xs_close(xs);
 }
 

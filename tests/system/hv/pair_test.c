@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -271,6 +272,117 @@ copies__have_a_status_each(void **state)
     free(s);
 }
 
+static void
+map__is_refused_whole(void **state)
+{
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    struct process p;
+    struct offer o;
+    uint32_t fd;
+
+    offer_get(&p, &o);
+    uint32_t domids[] = { o.domid, o.domid, o.domid };
+    uint32_t refs[] = { o.refs[0], 31000, o.refs[1] };
+
+    EXPECT(!xengnttab_map_grant_refs(gnt, 3, domids, refs, PROT_READ));
+    EXPECT_EQ(errno, EINVAL, "a bad reference in the middle");
+    refs[1] = o.refs[2];
+    domids[2] = 4000;
+    EXPECT(!xengnttab_map_grant_refs(gnt, 3, domids, refs, PROT_READ));
+    EXPECT_EQ(errno, EINVAL, "no such domain");
+    EXPECT_EQ(world_count(&world, -1, "maps"), 0, "undone");
+    domids[2] = o.domid;
+    EXPECT(!xengnttab_map_grant_refs(gnt, 0, domids, refs, PROT_READ));
+    EXPECT(!xengnttab_map_grant_refs(gnt, 3, domids, refs, PROT_NONE));
+    EXPECT(!xengnttab_map_grant_refs(gnt, 3, domids, refs, PROT_EXEC));
+    /* One reference twice is two mappings of one page. */
+    refs[1] = refs[2] = refs[0];
+    volatile uint8_t *page = xengnttab_map_grant_refs(
+        gnt, 3, domids, refs, PROT_READ | PROT_WRITE);
+    EXPECT(page);
+    page[5] = 77;
+    EXPECT_EQ(page[2 * 4096 + 5], 77);
+    EXPECT_EQ(xengnttab_unmap(gnt, (void *)page, 3), 0);
+    EXPECT_EQ(xengnttab_set_max_grants(gnt, 10), 0);
+    EXPECT_EQ(xengnttab_dmabuf_exp_from_refs(gnt, 0, 0, 1, refs, &fd), -1);
+    EXPECT_EQ(errno, ENOSYS);
+    xengnttab_close(gnt);
+    process_kill(&p);
+    EXPECT(world_settles(&world, -1, "shared_pages", 0));
+}
+
+/* Only close() is for a child; the pages are not. */
+static void
+child__has_no_mapping_and_harms_none(void **state)
+{
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    struct process p;
+    struct offer o;
+    int status;
+
+    offer_get(&p, &o);
+    volatile uint8_t *page = xengnttab_map_grant_ref(
+        gnt, o.domid, o.refs[0], PROT_READ | PROT_WRITE);
+    EXPECT(page);
+    EXPECT(xenevtchn_bind_interdomain(ev, o.domid, o.port) > 0);
+    fflush(NULL);
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        signal(SIGSEGV, SIG_DFL);
+        _exit(page[0]);
+    }
+    EXPECT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "%d", status);
+    pid = fork();
+    if (pid == 0)
+        _exit(xengnttab_close(gnt) || xenevtchn_close(ev));
+    EXPECT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(page[0], 1, "the parent's is as it was");
+    EXPECT_EQ(world_count(&world, -1, "maps"), 1);
+    EXPECT_EQ(world_count(&world, 0, "ports"), 1);
+    EXPECT(xenevtchn_pending(ev) > 0);
+    xengnttab_close(gnt);
+    xenevtchn_close(ev);
+    EXPECT_EQ(world_count(&world, -1, "maps"), 0);
+    process_kill(&p);
+    EXPECT(world_settles(&world, -1, "shared_pages", 0));
+}
+
+/* Without a hypervisor calls fail; what is mapped stays; a new one starts in
+ * the same place. */
+static void
+hypervisor_death__fails_calls_and_can_be_followed(void **state)
+{
+    xengnttab_handle *gnt = xengnttab_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    struct process p;
+    struct offer o;
+
+    offer_get(&p, &o);
+    uint8_t *page = xengnttab_map_grant_ref(gnt, o.domid, o.refs[0],
+                                            PROT_READ | PROT_WRITE);
+    int port = xenevtchn_bind_interdomain(ev, o.domid, o.port);
+
+    EXPECT(page && port > 0);
+    world_restart(&world);
+    EXPECT_EQ(page[0], 1);
+    EXPECT_EQ(xenevtchn_notify(ev, (evtchn_port_t)port), 0, "between them");
+    EXPECT(!xengnttab_map_grant_ref(gnt, o.domid, o.refs[1], PROT_READ));
+    EXPECT(errno == EPIPE || errno == ECONNRESET, "%d", errno);
+    EXPECT_EQ(xenevtchn_unbind(ev, (evtchn_port_t)port), -1);
+    EXPECT_EQ(xengnttab_unmap(gnt, page, 1), -1);
+    xengnttab_close(gnt);
+    xenevtchn_close(ev);
+    process_kill(&p);
+    gnt = xengnttab_open(NULL, 0);
+    EXPECT(gnt, "the next one answers at the same place");
+    xengnttab_close(gnt);
+    world_domain(&world, "front", &front);
+}
+
 static int
 setup(void **state)
 {
@@ -303,6 +415,9 @@ main(void)
         cmocka_unit_test(granter_death__leaves_mapped_pages),
         cmocka_unit_test(mapper_death__leaves_no_map_and_a_port_to_bind_again),
         cmocka_unit_test(copies__have_a_status_each),
+        cmocka_unit_test(map__is_refused_whole),
+        cmocka_unit_test(child__has_no_mapping_and_harms_none),
+        cmocka_unit_test(hypervisor_death__fails_calls_and_can_be_followed),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

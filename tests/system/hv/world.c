@@ -12,17 +12,14 @@
 #include "hv/abi.h"
 #include "world.h"
 
-void
-world_start(struct world *w)
+static void
+hypervisor_start(struct world *w)
 {
-    const char *fhv = getenv("FREEHOLD_FHV");
+    const char *fhv = getenv("FREEHOLD_FHV"), *libs = getenv("FREEHOLD_LIBS");
     int fds[2];
     char byte, number[16];
 
-    EXPECT(fhv, "FREEHOLD_FHV names the hypervisor");
-    strcpy(w->dir, "/tmp/fh-test-XXXXXX");
-    EXPECT(mkdtemp(w->dir));
-    EXPECT(chmod(w->dir, 0755) == 0);
+    EXPECT(fhv && libs, "FREEHOLD_FHV and FREEHOLD_LIBS name what is tested");
     EXPECT(pipe(fds) == 0);
     fflush(NULL);
     w->hv = fork();
@@ -30,13 +27,30 @@ world_start(struct world *w)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(fds[0]);
         snprintf(number, sizeof(number), "%d", fds[1]);
-        execl(fhv, fhv, "--foreground", "--run-dir", w->dir, "--ready-fd",
-              number, NULL);
+        execl(fhv, fhv, "--foreground", "--run-dir", w->dir, "--lib-dir", libs,
+              "--ready-fd", number, NULL);
         _exit(127);
     }
     close(fds[1]);
     EXPECT_EQ(read(fds[0], &byte, 1), 1, "the hypervisor starts");
     close(fds[0]);
+}
+
+void
+world_start(struct world *w)
+{
+    strcpy(w->dir, "/tmp/fh-test-XXXXXX");
+    EXPECT(mkdtemp(w->dir));
+    EXPECT(chmod(w->dir, 0755) == 0);
+    hypervisor_start(w);
+}
+
+void
+world_restart(struct world *w)
+{
+    EXPECT(kill(w->hv, SIGKILL) == 0);
+    EXPECT_EQ(waitpid(w->hv, NULL, 0), w->hv);
+    hypervisor_start(w);
 }
 
 void

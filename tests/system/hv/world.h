@@ -4,7 +4,7 @@
  * A hypervisor of its own for a test, and processes in its domains.
  *
  * world_start() runs the fhv named by FREEHOLD_FHV in a new directory below
- * /tmp; world_stop() ends it and expects the directory empty.  A process in a
+ * /tmp, with the libraries of FREEHOLD_LIBS; world_stop() ends it and expects the directory empty.  A process in a
  * domain is a fork that has the domain's sockets in its environment and, when
  * the test runs as root, its uid; it reports by its exit status, and it talks
  * with the test over two pipes.  Expectations fail the process that makes them.
@@ -31,6 +31,9 @@ struct process {
 
 void
 world_start(struct world *w);
+/* kill -9, and another one in the same directory. */
+void
+world_restart(struct world *w);
 void
 world_stop(struct world *w);
 
