@@ -433,7 +433,7 @@ void
 sim_back_power_off(struct sim_back *b)
 {
     b->state = SIM_NONE;
-    if (b->worker && b->worker->party->alive)
+    if (b->worker && b->worker->party && b->worker->party->alive)
         sim_party_kill(b->worker->party);
     sim_party_kill(b->sup);
     b->sup = NULL;

@@ -328,8 +328,8 @@ guest_run(void *actor)
     if (!g->bf)
         return;
     take_news(g);
+    poll(g); /* first: the last answer lets step() close */
     step(g);
-    poll(g);
     submit(g);
     if (wants_to_close(g)) {
         (void)fh_blkfront_kick(g->bf);

@@ -57,6 +57,8 @@ power_cut(struct sim_story *t)
     uint32_t n = 1 + sim_random(t->s, 3);
 
     t->bp.n_kills = sim_random(t->s, 3);
+    for (uint32_t i = 0; i < t->n_guests; i++)
+        t->gp[i].n_requests /= 2; /* of each life */
     sim_story_begin(t);
     while (n-- && !t->s->failed) {
         sim_story_run_for(t, sim_random(t->s, STORM_NS));

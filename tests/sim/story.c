@@ -191,7 +191,6 @@ sim_story_power_cut(struct sim_story *t)
     sim_say(s, "power cut");
     sim_trace(s, 4000, 0, 0);
     for (uint32_t i = 0; i < t->n_guests; i++) {
-        t->gp[i].n_requests += t->guest[i].n_answered;
         t->guest[i].done = true;
         if (t->guest[i].party && t->guest[i].party->alive)
             sim_party_kill(t->guest[i].party);

@@ -91,7 +91,7 @@ plan_death(struct sim_worker *w)
 void
 sim_back_kill_worker(struct sim_back *b)
 {
-    if (b->worker && b->worker->party->alive)
+    if (b->worker && b->worker->party)
         sim_party_doom(b->worker->party);
 }
 
@@ -180,6 +180,18 @@ do_connect(struct sim_worker *w, uint32_t i, bool resume)
     sim_tell_supervisor(w, SIM_MSG_CONNECT, i, r);
 }
 
+/* Deaths at the ends of a connection are rare by chance alone. */
+static void
+maybe_die_of_message(struct sim_worker *w)
+{
+    struct sim_back *b = w->b;
+
+    if (!b->kills_left || sim_random(b->s, 4))
+        return;
+    b->kills_left--;
+    sim_party_doom(w->party);
+}
+
 static void
 take_messages(struct sim_worker *w)
 {
@@ -188,6 +200,7 @@ take_messages(struct sim_worker *w)
     while (sim_inbox_take(&w->inbox, &m)) {
         const uint32_t i = SIM_MSG_DISK(m);
 
+        maybe_die_of_message(w);
         if (SIM_MSG_TYPE(m) == SIM_MSG_CONNECT) {
             do_connect(w, i, SIM_MSG_RC(m));
             continue;
