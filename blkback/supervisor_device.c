@@ -208,7 +208,8 @@ check_conflicts(struct fh_sup_device *d, char *why)
 }
 
 int
-fh_sup_open_storage(struct fh_sup_device *d, const struct fh_sup_attach *a, char *why)
+fh_sup_open_storage(struct fh_sup_device *d, const struct fh_sup_attach *a,
+                    char *why)
 {
     int r = fh_image_open(&d->image, a->target, a->read_only, a->shared, why);
 

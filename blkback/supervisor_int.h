@@ -36,8 +36,8 @@ enum {
     FH_SUP_FENCE_MS = 120000,   /* after that a worker is parked */
     FH_SUP_EARLY_MS = 200,      /* a worker that dies sooner died at once, */
     FH_SUP_EARLY_MAX = 8,       /* and so often in a row it may */
-    FH_SUP_BACKOFF_MS = 25,     /* doubles with each of them from the third on */
-    FH_SUP_EARLY_FREE = 2,
+    FH_SUP_EARLY_FREE = 2,      /* so often it costs no delay, */
+    FH_SUP_BACKOFF_MS = 25,     /* then this one, doubling */
     FH_SUP_STOP_MS = 3000,      /* guests may close by themselves, */
     FH_SUP_STOP_FORCED_MS = 5000, /* then drain, */
     FH_SUP_STOP_EXIT_MS = 2000,   /* then workers exit */

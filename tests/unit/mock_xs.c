@@ -17,7 +17,8 @@ enter(struct mock_xs *m)
     m->n_calls++;
     if (m->hook)
         m->hook(m);
-    if (m->n_calls == m->fail_at || (m->fail_from && m->n_calls >= m->fail_from))
+    if (m->n_calls == m->fail_at ||
+        (m->fail_from && m->n_calls >= m->fail_from))
         return m->fail_error;
     return 0;
 }

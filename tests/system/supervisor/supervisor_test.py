@@ -541,7 +541,7 @@ def case_false_worker():
 
 
 def case_fence():
-    """No successor before the dead worker's last I/O; without the fence, one."""
+    """No successor before the dead worker's last I/O; without it, at once."""
     for fence in (True, False):
         with World(fake="hold", fence=fence) as w:
             d = w.domain()
