@@ -6,7 +6,7 @@
  */
 #include <poll.h>
 #include "base/arith.h"
-#include "system/hv/world.h"
+#include "../hv/world.h"
 #include "xenplat/xenplat.h"
 
 enum {

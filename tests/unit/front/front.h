@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /* One frontend in one world, shared by the tests of the frontend library. */
-#include "unit/expect.h"
+#include "../expect.h"
 #include "world.h"
 
 enum { SEC = 1000 * 1000 * 1000 };

@@ -2,7 +2,7 @@
 /* The page pool against a plain array of flags. */
 #include <string.h>
 #include "blkfront/pool.h"
-#include "unit/expect.h"
+#include "../expect.h"
 
 enum { PAGES = 331 };
 
