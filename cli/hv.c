@@ -12,6 +12,7 @@
 #include "cli/hvtalk.h"
 #include "cli/opt.h"
 #include "cli/place.h"
+#include "hv/limits.h"
 #include "hv/main.h"
 
 enum {
@@ -111,7 +112,11 @@ add_word(struct words *w, const char *option, const char *value)
 static int
 hv_start(int argc, char **argv)
 {
-    struct hv_options o = { .ready_fd = UINT32_MAX };
+    /* 0: fhv takes a block that no other hypervisor has. */
+    struct hv_options o = {
+        .uid_base = fh_place_uids(FH_HV_UID_BASE_DEFAULT, FH_HV_UID_BLOCK),
+        .ready_fd = UINT32_MAX,
+    };
     char hv_dir[FH_PLACE_PATH], libs[FH_PLACE_PATH];
     struct words w = { .n = 0 };
     int r;

@@ -3,6 +3,7 @@
 #include "cli/place.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,6 +133,26 @@ fh_place_plugin(char out[FH_PLACE_PATH], const char *who)
                      "executable nor in %s",
                 FH_PLUGIN_DIR);
     return FH_ENOENT;
+}
+
+uint32_t
+fh_place_uids(uint32_t want, uint32_t n)
+{
+    FILE *f = fopen("/proc/self/uid_map", "re");
+    uint64_t first, outside, count, other = 0;
+
+    while (f && fscanf(f, "%" SCNu64 " %" SCNu64 " %" SCNu64, &first,
+                       &outside, &count) == 3) {
+        if (want >= first && want - first + (uint64_t)n <= count) {
+            other = 0;
+            break;
+        }
+        if (count >= n)
+            other = first + count - n;
+    }
+    if (f)
+        fclose(f);
+    return (uint32_t)other;
 }
 
 int

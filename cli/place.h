@@ -7,6 +7,7 @@
  * Threads: one.
  */
 #include <stddef.h>
+#include <stdint.h>
 
 struct json_object;
 
@@ -34,6 +35,11 @@ fh_place_libs(char out[FH_PLACE_PATH], const char *who);
 /* The nbdkit plugin, likewise. */
 int
 fh_place_plugin(char out[FH_PLACE_PATH], const char *who);
+
+/* 0 when this user namespace has the @n uids from @want on; otherwise, in a
+ * container that lacks them, the first of @n others that it has. */
+uint32_t
+fh_place_uids(uint32_t want, uint32_t n);
 
 /* Prints @o on stdout as indented JSON and a newline; returns 0, or 1 when
  * stdout does not take it. */

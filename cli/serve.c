@@ -7,6 +7,7 @@
  * happened.
  */
 #include <fcntl.h>
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +20,12 @@
 #include "blkback/supervisor.h"
 #include "blkback/worker_main.h"
 #include "cli/cli.h"
+#include "cli/hvtalk.h"
 #include "cli/launch.h"
 #include "cli/opt.h"
 #include "cli/place.h"
 #include "hv/abi.h"
+#include "hv/limits.h"
 
 enum { WORLD_AUTO, WORLD_LOCAL, WORLD_XEN };
 enum { POLLING_ON, POLLING_OFF };
@@ -73,8 +76,9 @@ static const struct fh_opt serve_opts[] = {
       .help = "registered buffers of a worker at most" },
     { .name = "uid-base", .kind = FH_OPT_NUMBER, .offset = AT(uid_base),
       .arg = "UID",
-      .help = "as root: worker K runs as uid UID + K\n"
-              "(default 62000; 0: workers stay root)" },
+      .help = "as root: worker K runs as uid UID + K (default: in\n"
+              "the upper half of the local hypervisor's block, on\n"
+              "Xen 62000; 0: workers stay root)" },
     { .name = "hypervisor", .kind = FH_OPT_CHOICE, .offset = AT(world),
       .arg = "WHICH", .choices = worlds,
       .help = "local, xen, or auto: local if one runs in the run\n"
@@ -131,13 +135,54 @@ hv_is_there(const char *hv_dir)
     return !access(path, F_OK);
 }
 
+/* Workers' uids in the local world: in the hypervisor's block, which nobody
+ * else on the machine has, above the domains'.  0: not isolated. */
+static uint32_t
+local_uids(const char *hv_dir)
+{
+    struct json_object *status, *base, *isolation;
+    uint32_t uids = 0;
+
+    if (fh_hvtalk_status(hv_dir, &status, "serve"))
+        return 0;
+    if (json_object_object_get_ex(status, "isolation", &isolation) &&
+        !strcmp(json_object_get_string(isolation), "on") &&
+        json_object_object_get_ex(status, "uid_base", &base))
+        uids = (uint32_t)json_object_get_int64(base) + FH_HV_UID_BLOCK / 2;
+    json_object_put(status);
+    return uids;
+}
+
+/* Executes itself as domain 0, with @words ("freehold serve ...") as before and
+ * the workers' uids. */
+static int
+become_domain0(const struct serve_options *o, const char *hv_dir, char **words)
+{
+    static char option[] = "--uid-base";
+    struct fh_program self = FH_PROGRAM_NULL;
+    struct fh_launch domain0;
+    char uids[16];
+    size_t n = 0;
+
+    if (fh_launch_find(&domain0, hv_dir, 0, "serve") ||
+        fh_program_open_self(&self, "serve"))
+        return FH_EXIT_FAILURE;
+    while (words[n])
+        n++;
+    if (o->uid_base == UINT32_MAX) {
+        snprintf(uids, sizeof(uids), "%u", local_uids(hv_dir));
+        memmove(words + 4, words + 2, (n - 1) * sizeof(*words));
+        words[2] = option;
+        words[3] = uids;
+    }
+    return fh_launch_exec(&domain0, &self, words, false, "serve");
+}
+
 /* In the local world becomes domain 0; returns FH_OPT_GO if that is not
  * needed, or an exit status. */
 static int
-enter_world(const struct serve_options *o, const char *run_dir, char **argv)
+enter_world(const struct serve_options *o, const char *run_dir, char **words)
 {
-    struct fh_program self = FH_PROGRAM_NULL;
-    struct fh_launch domain0;
     char hv_dir[FH_PLACE_PATH];
 
     if (getenv(FH_HV_ENV_DOMID) || o->world == WORLD_XEN)
@@ -155,10 +200,7 @@ enter_world(const struct serve_options *o, const char *run_dir, char **argv)
                                     "with `freehold hv start`",
                            hv_dir);
     }
-    if (fh_launch_find(&domain0, hv_dir, 0, "serve") ||
-        fh_program_open_self(&self, "serve"))
-        return FH_EXIT_FAILURE;
-    return fh_launch_exec(&domain0, &self, argv, false, "serve");
+    return become_domain0(o, hv_dir, words);
 }
 
 static struct fh_supervisor_params
@@ -171,7 +213,8 @@ supervisor_params(const struct serve_options *o, const char *run_dir)
 
     p.run_dir = run_dir;
     p.domid = getenv(FH_HV_ENV_DOMID) ? atoi(getenv(FH_HV_ENV_DOMID)) : -1;
-    p.uid_base = o->uid_base;
+    if (o->uid_base != UINT32_MAX)
+        p.uid_base = o->uid_base;
     p.grants = how[o->grants];
     p.max_order = o->max_order;
     p.max_indirect = o->max_indirect;
@@ -185,12 +228,13 @@ supervisor_params(const struct serve_options *o, const char *run_dir)
     return p;
 }
 
-/* The words for the second execution: parsing reorders the first ones. */
+/* The words for the second execution, with room for two more: parsing reorders
+ * the first ones. */
 static char **
 keep_words(int argc, char **argv)
 {
     static char program[] = "freehold";
-    char **words = calloc((size_t)argc + 2, sizeof(*words));
+    char **words = calloc((size_t)argc + 4, sizeof(*words));
 
     if (!words)
         return NULL;
@@ -202,7 +246,7 @@ keep_words(int argc, char **argv)
 int
 cmd_serve(int argc, char **argv)
 {
-    struct serve_options o = { .uid_base = 62000, .max_order = 4,
+    struct serve_options o = { .uid_base = UINT32_MAX, .max_order = 4,
                                .ready_fd = UINT32_MAX };
     char **words = keep_words(argc, argv);
     struct fh_supervisor_params p;

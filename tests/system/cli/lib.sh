@@ -3,6 +3,7 @@
 # freehold.  A test prints a line per claim and exits 1 if one did not hold.
 
 freehold=$1
+unset LD_LIBRARY_PATH # meson sets it: nobody else does
 status=0
 work=$(mktemp -d "${TMPDIR:-/tmp}/freehold-test.XXXXXX")
 chmod 711 "$work" # domains pass through it to their sockets
