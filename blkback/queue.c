@@ -32,6 +32,7 @@ fh_back_init(struct fh_back *b, struct fh_plat *plat)
 {
     b->plat = plat;
     b->now_ns = 0;
+    b->is_crowded = false;
     b->n_copy_calls = 0;
     b->descs = (struct fh_copy_batch){ .n = 0 };
     b->in = (struct fh_copy_batch){ .n = 0 };
@@ -114,22 +115,55 @@ commit_answers(struct fh_queue *q)
         fh_rec_commit(&q->rec, q->ring.req_cons, q->ring.rsp_prod);
 }
 
+/* Makes the answers visible; what the frontend asked for is remembered.  After
+ * a resume the index is stored even so: the dead worker may not have. */
+static uint32_t
+show_answers(struct fh_queue *q)
+{
+    const uint32_t n = q->ring.rsp_prod - q->ring.rsp_published;
+
+    if ((!n && !q->notify_due) || q->broken)
+        return 0;
+    commit_answers(q);
+    q->notify_due |= fh_bring_publish(&q->ring);
+    return n;
+}
+
+static void
+notify(struct fh_queue *q)
+{
+    struct fh_plat *p = q->back->plat;
+
+    q->notify_due = false;
+    p->ops->ev_notify(p, q->port);
+    count(&q->stats->notifies, 1);
+}
+
+/*
+ * In the middle of a batch: the frontend may begin with the first answers.  It
+ * is woken for them once, and not at all where CPUs are short: there it would
+ * only take ours away, and every further wake-up would find less to do.
+ */
+static void
+publish_early(struct fh_queue *q)
+{
+    (void)show_answers(q);
+    if (!q->notify_due || q->notified_early || q->back->is_crowded)
+        return;
+    q->notified_early = true;
+    notify(q);
+}
+
 uint32_t
 fh_queue_publish(struct fh_queue *q)
 {
-    const uint32_t n = q->ring.rsp_prod - q->ring.rsp_published;
-    struct fh_plat *p = q->back->plat;
-    bool notify;
+    const uint32_t n = show_answers(q);
 
-    if ((!n && !q->notify_once) || q->broken)
-        return 0;
-    commit_answers(q);
-    notify = fh_bring_publish(&q->ring) || q->notify_once;
-    q->notify_once = false;
-    if (notify) {
-        p->ops->ev_notify(p, q->port);
-        count(&q->stats->notifies, 1);
-    }
+    if (q->notify_due && !q->broken)
+        notify(q);
+    q->notified_early = false;
+    if (q->stats->pgrant_pages != q->pgrant.n_pages)
+        fh_store_relaxed64(&q->stats->pgrant_pages, q->pgrant.n_pages);
     return n;
 }
 
@@ -246,7 +280,7 @@ start_todo(struct fh_queue *q)
         }
         n++;
         if (q->ring.rsp_prod - q->ring.rsp_published >= FH_QUEUE_EARLY)
-            (void)fh_queue_publish(q);
+            publish_early(q);
     }
     return n;
 }
@@ -434,7 +468,7 @@ start_or_resume(struct fh_queue *q, bool resume)
     fill_free(q);
     /* The dead worker may have committed answers that it did not publish, or
      * published some that it did not notify of. */
-    q->notify_once = !r;
+    q->notify_due = !r;
     return 0;
 }
 

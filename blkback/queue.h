@@ -83,6 +83,7 @@ struct fh_copy_batch {
 struct fh_back {
     struct fh_plat *plat;
     uint64_t now_ns;            /* of this turn */
+    bool is_crowded;            /* other processes want our CPU */
     struct fh_copy_batch descs; /* indirect descriptors, */
     struct fh_copy_batch in;    /* data from guests, */
     struct fh_copy_batch out;   /* data to guests */
@@ -121,7 +122,8 @@ struct fh_queue {
     bool broken;             /* impossible index: never looked at again */
     bool fault_told;         /* the worker's: QUEUE_FAULT was sent */
     bool stalled;            /* waits for a very old request (R4's window) */
-    bool notify_once;        /* after a resume, whatever rsp_event says */
+    bool notify_due;         /* the frontend asked for it, or was resumed */
+    bool notified_early;     /* in this turn */
     bool unmask_due;         /* an event was taken: unmask after the work */
     struct fh_bring ring;
     uint32_t ring_pages;

@@ -7,6 +7,9 @@
  */
 #include "blkback/worker.h"
 
+/* Whether CPUs are short costs two system calls to find out: no more often. */
+#define CROWD_NS 5000000ull
+
 /* Idle grants are looked at no more often than this. */
 #define EXPIRE_MIN_NS 1000000000ull
 
@@ -19,6 +22,7 @@ fh_worker_init(struct fh_worker *w, struct fh_plat *plat)
     w->n_disks = 0;
     w->first = 0;
     w->n_turns = 0;
+    w->crowd_ns = 0;
     w->expire_ns = UINT64_MAX;
     w->fault = NULL;
     w->arg = NULL;
@@ -167,14 +171,25 @@ finish(struct fh_worker *w)
     return n;
 }
 
+static void
+look_around(struct fh_worker *w)
+{
+    struct fh_plat *p = w->back.plat;
+
+    w->back.now_ns = p->ops->now_ns(p);
+    if (w->back.now_ns < w->crowd_ns)
+        return;
+    w->crowd_ns = w->back.now_ns + CROWD_NS;
+    w->back.is_crowded = fh_plat_cpu_wanted(p);
+}
+
 uint32_t
 fh_worker_turn(struct fh_worker *w)
 {
-    struct fh_plat *p = w->back.plat;
     uint32_t n;
 
     w->n_turns++;
-    w->back.now_ns = p->ops->now_ns(p);
+    look_around(w);
     n = reap(w);
     n += take_events(w);
     n += take(w);
@@ -210,7 +225,7 @@ expire(struct fh_worker *w, uint64_t now)
         if (!q->has_pgrant)
             continue;
         (void)fh_pgrant_expire(&q->pgrant, now, &next);
-        fh_store_relaxed64(&q->stats->pgrant_pages, q->pgrant.n_pages);
+        (void)fh_queue_publish(q); /* tells how many are left */
         if (next != UINT64_MAX && next < now + EXPIRE_MIN_NS)
             next = now + EXPIRE_MIN_NS;
         due = next < due ? next : due;

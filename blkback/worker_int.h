@@ -59,6 +59,7 @@ struct fh_wk {
     bool is_ending; /* the supervisor is gone: drain, then exit */
     bool is_broken; /* a message made no sense: exit at once */
     uint32_t number;
+    const char *step; /* of its life, for messages */
     struct fh_xenplat x;
     struct fh_uring u;
     struct fh_poller poller;

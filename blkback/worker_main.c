@@ -86,29 +86,45 @@ map_stats(struct fh_wk *wk, int fd)
     return 0;
 }
 
-/* @fds: the fence, the statistics page; the fence is closed in any case. */
+/* Takes the fence out of @fds; -1: there is to be none. */
 static int
-start(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds)
+take_fence(const struct fh_wk_msg *m, int *fds)
 {
-    const uint64_t locked = (uint64_t)m->u.hello.memlock_pages * FH_PAGE_BYTES;
     int fence = fds[0];
-    int r;
 
     fds[0] = -1;
-    if (m->u.hello.no_fence && fence >= 0) {
-        close(fence);
-        fence = -1;
-    }
+    if (!m->u.hello.no_fence || fence < 0)
+        return fence;
+    close(fence);
+    return -1;
+}
+
+/* @fds: the fence, the statistics page; the fence is taken in any case.
+ * @step: what is being tried, for people. */
+static int
+start(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds, const char **step)
+{
+    const uint64_t locked = (uint64_t)m->u.hello.memlock_pages * FH_PAGE_BYTES;
+    int fence = take_fence(m, fds);
+    int r;
+
+    *step = "grants and event channels";
     r = fh_xenplat_open(&wk->x, FH_XENPLAT_GRANTEE | FH_XENPLAT_EVENTS);
     raise_memlock(locked);
-    if (!r)
+    if (!r) {
+        *step = "statistics page";
         r = map_stats(wk, fds[1]);
-    if (!r)
+    }
+    if (!r) {
+        *step = "giving up rights";
         r = drop_privileges(m->u.hello.uid);
+    }
     if (r && fence >= 0)
         close(fence);
-    if (!r)
+    if (!r) {
+        *step = "io_uring";
         r = fh_uring_open(&wk->u, fence, locked);
+    }
     return r;
 }
 
@@ -268,11 +284,12 @@ serve(struct fh_wk *wk)
         return FH_EPROTO;
     }
     wk->number = m.u.hello.worker;
-    r = start(wk, &m, fds);
+    r = start(wk, &m, fds, &wk->step);
     fh_wk_close_fds(fds);
     fh_wk_answer(wk, FH_WK_READY, m.seq, r);
     if (r)
         return r;
+    wk->step = "loop";
     init_loop(wk, &m);
     return loop(wk);
 }
@@ -287,9 +304,11 @@ fh_worker_main(int ctl_fd)
         return 1;
     signal(SIGPIPE, SIG_IGN);
     wk->ctl_fd = ctl_fd;
+    wk->step = "first message";
     r = serve(wk);
     if (r)
-        fprintf(stderr, "freehold: worker %u: %s\n", wk->number, strerror(-r));
+        fprintf(stderr, "freehold: worker %u: %s: %s\n", wk->number, wk->step,
+                strerror(-r));
     /* Disks and mappings end with the process. */
     return r || wk->is_broken;
 }

@@ -206,7 +206,11 @@ plan_death(struct story *s)
 static void
 play(struct story *s)
 {
+    uint32_t turns = 0;
+
     while (s->w->n_answers < N_REQUESTS) {
+        EXPECT(++turns < 100000, "%u answers are missing",
+               N_REQUESTS - s->w->n_answers);
         while (s->n_put < N_REQUESTS && fh_fring_room(&s->w->fring) &&
                w_random(s->w, 6))
             put_step(s, s->n_put++);
