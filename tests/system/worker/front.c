@@ -331,6 +331,17 @@ run_load(struct front *f, const struct rig_load *load)
     f->res.ns = f->last_ns - f->started_ns;
 }
 
+/* An index that no honest frontend writes, and events to go with it. */
+static void
+break_ring(struct front *f)
+{
+    struct fh_plat *p = &f->x.plat;
+
+    fh_store_release32(&f->fring.shared->req_prod, f->fring.req_prod + 5000);
+    for (int i = 0; i < 100; i++)
+        p->ops->ev_notify(p, f->ring.port);
+}
+
 void
 rig_front_main(int sock)
 {
@@ -351,6 +362,9 @@ rig_front_main(int sock)
         case FRONT_LOAD:
             run_load(f, &m.u.load);
             m.u.result = f->res;
+            break;
+        case FRONT_BREAK:
+            break_ring(f);
             break;
         case FRONT_TEARDOWN:
             teardown(f);

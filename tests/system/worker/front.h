@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include "rig.h"
 
-enum front_op { FRONT_SETUP = 1, FRONT_LOAD, FRONT_TEARDOWN };
+enum front_op { FRONT_SETUP = 1, FRONT_LOAD, FRONT_BREAK, FRONT_TEARDOWN };
 
 struct front_msg {
     uint32_t op;

@@ -389,6 +389,15 @@ rig_front_teardown(struct rig_front *f)
 }
 
 void
+rig_front_break(struct rig_front *f)
+{
+    struct front_msg m = { .op = FRONT_BREAK };
+
+    front_send(f, &m);
+    front_receive(f, &m);
+}
+
+void
 rig_front_load(struct rig_front *f, const struct rig_load *load)
 {
     const struct front_msg m = { .op = FRONT_LOAD, .u.load = *load };

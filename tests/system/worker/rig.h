@@ -117,6 +117,9 @@ void
 rig_front_setup(struct rig_front *f, struct rig_ring *ring);
 void
 rig_front_teardown(struct rig_front *f);
+/* Writes an impossible index into the ring. */
+void
+rig_front_break(struct rig_front *f);
 /* Starts a load; rig_front_result() waits for its end. */
 void
 rig_front_load(struct rig_front *f, const struct rig_load *load);

@@ -45,7 +45,8 @@ hello(uint32_t spin_ns, uint32_t kill_after)
     m.u.hello.poll_max_ns = spin_ns;
     m.u.hello.kill_after = kill_after;
     m.u.hello.uid = geteuid() == 0 ? 70001 : 0;
-    m.u.hello.memlock_pages = 2048;
+    /* Some workers may register their buffers, some may not. */
+    m.u.hello.memlock_pages = spin_ns ? 2048 : 0;
     return m;
 }
 
@@ -347,6 +348,85 @@ idle_disk__costs_nothing(void **state)
     tear_down(&s);
 }
 
+static bool
+message_waits(struct scene *s, int timeout_ms)
+{
+    struct pollfd p = { .fd = s->w.sock, .events = POLLIN };
+
+    return poll(&p, 1, timeout_ms) == 1;
+}
+
+/* And the other queues of the worker do not notice: here, its messages. */
+static void
+broken_ring__is_told_once(void **state)
+{
+    struct fh_wk_msg m;
+    struct scene s;
+
+    (void)state;
+    set_up(&s, FH_WK_STORE_MEM, FH_WK_GRANTS_PERSISTENT, 0, 64, 0);
+    rig_front_break(&s.f);
+    EXPECT(message_waits(&s, 5000));
+    EXPECT(rig_next(&s.w, &m));
+    EXPECT_EQ(m.type, FH_WK_QUEUE_FAULT);
+    EXPECT_EQ(m.rc, FH_WK_E_BROKEN);
+    EXPECT_EQ(m.disk, RIG_DISK);
+    rig_front_break(&s.f);
+    EXPECT(!message_waits(&s, 200));
+    tear_down(&s);
+}
+
+/* The supervisor's end closes under load: what was taken is answered, and the
+ * worker ends as it should. */
+static void
+closed_socket__drains_and_ends(void **state)
+{
+    static const enum fh_wk_store stores[] = { FH_WK_STORE_MEM,
+                                               FH_WK_STORE_FILE };
+
+    (void)state;
+    for (size_t i = 0; i < FH_ARRAY_SIZE(stores); i++) {
+        const struct rig_load load = { .depth = 32, .pages_each = 1,
+                                       .write_percent = 50,
+                                       .run_ns = 20000000000 };
+        struct scene s;
+
+        set_up(&s, stores[i], FH_WK_GRANTS_PERSISTENT, 0, 64, 0);
+        rig_front_load(&s.f, &load);
+        usleep(100000);
+        EXPECT_EQ(rig_worker_end(&s.w), 0);
+        kill(s.f.pid, SIGKILL);
+        rig_front_end(&s.f);
+        close(s.store_fd);
+        close(s.rec_fd);
+    }
+}
+
+static void
+refused_requests__leave_the_worker_whole(void **state)
+{
+    struct fh_wk_msg m = { .type = FH_WK_DISK_OPEN, .disk = 9 };
+    const struct rig_ring nothing = { .refs = { 77 }, .port = 55 };
+    struct scene s;
+
+    (void)state;
+    set_up(&s, FH_WK_STORE_MEM, FH_WK_GRANTS_PERSISTENT, 0, 64, 0);
+    EXPECT(rig_ask(&s.w, &m, NULL, 0), "no descriptors");
+    m.u.disk.n_sectors = RIG_SECTORS * 2;
+    EXPECT(rig_ask(&s.w, &m, (int[]){ s.store_fd, s.rec_fd }, 2),
+           "another size than the recovery file's");
+    EXPECT_EQ(rig_disk_open(&s.w, s.store, s.store_fd, s.rec_fd, false),
+              FH_EEXIST);
+    EXPECT_EQ(rig_queue_connect(&s.w, &s.f, &s.ring, s.grants, false),
+              FH_EEXIST);
+    EXPECT_EQ(rig_disk_close(&s.w), FH_EBUSY);
+    EXPECT_EQ(rig_queue_disconnect(&s.w), 0);
+    EXPECT_EQ(rig_queue_connect(&s.w, &s.f, &nothing, s.grants, false),
+              FH_WK_E_RING);
+    EXPECT_EQ(rig_queue_connect(&s.w, &s.f, &s.ring, s.grants, false), 0);
+    tear_down(&s);
+}
+
 /* ---- figures ---- */
 
 static int
@@ -401,6 +481,7 @@ bench(int argc, char **argv)
     return 0;
 }
 
+/* All tests, or those whose name fits the argument (with * and ?). */
 int
 main(int argc, char **argv)
 {
@@ -410,12 +491,17 @@ main(int argc, char **argv)
         cmocka_unit_test(killed_at_any_time__no_guest_notices),
         cmocka_unit_test(thousand_cycles__leave_nothing_behind),
         cmocka_unit_test(idle_disk__costs_nothing),
+        cmocka_unit_test(broken_ring__is_told_once),
+        cmocka_unit_test(closed_socket__drains_and_ends),
+        cmocka_unit_test(refused_requests__leave_the_worker_whole),
     };
     int r;
 
     r = rig_role(argc, argv);
     if (r >= 0)
         return r;
+    if (argc == 2)
+        cmocka_set_test_filter(argv[1]);
     rig_start("/proc/self/exe");
     if (argc > 1 && !strcmp(argv[1], "bench"))
         r = bench(argc - 1, argv + 1);
