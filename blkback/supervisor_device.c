@@ -302,8 +302,14 @@ write_backend(struct fh_sup *s, uint32_t txn, const struct fh_sup_attach *a,
         { "bootable", "1" },        { "name", a->name ? a->name : "" },
     };
 
-    return write_dir(&s->xen.plat, txn, t->back, perms, nodes,
-                     FH_ARRAY_SIZE(nodes) - !a->name);
+    struct fh_plat *pl = &s->xen.plat;
+    char path[FH_DEVICE_PATH_MAX + 8];
+    int r = write_dir(pl, txn, t->back, perms, nodes,
+                      FH_ARRAY_SIZE(nodes) - !a->name);
+
+    /* Where the image is on this host is nothing for the guest to read. */
+    snprintf(path, sizeof(path), "%s/params", t->back);
+    return r ? r : pl->ops->xs_set_perms(pl, txn, path, perms, 1);
 }
 
 static int

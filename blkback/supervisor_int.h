@@ -36,6 +36,7 @@ enum {
     FH_SUP_FENCE_MS = 120000,   /* after that a worker is parked */
     FH_SUP_EARLY_MS = 200,      /* a worker that dies sooner died at once, */
     FH_SUP_EARLY_MAX = 8,       /* and so often in a row it may */
+    FH_SUP_EARLY_SPLIT = 4,     /* then its disks are separated */
     FH_SUP_EARLY_FREE = 2,      /* so often it costs no delay, */
     FH_SUP_BACKOFF_MS = 25,     /* then this one, doubling */
     FH_SUP_STOP_MS = 3000,      /* guests may close by themselves, */
@@ -67,6 +68,7 @@ struct fh_sup_worker {
     struct fh_sup_worker *next;
     uint32_t number;
     int domid; /* serves this guest only; -1: anybody */
+    bool is_split; /* made for one disk, which may be the one that kills */
     enum fh_sup_worker_state state;
     pid_t pid;
     struct fh_sup_source pidfd;

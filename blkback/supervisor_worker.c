@@ -239,9 +239,13 @@ pool_worker(struct fh_sup *s)
     struct fh_sup_worker *best = NULL;
     uint32_t n = 0;
 
-    for (struct fh_sup_worker *w = s->workers; w; w = w->next, n++)
+    for (struct fh_sup_worker *w = s->workers; w; w = w->next) {
+        if (w->is_split || w->state == FH_SUP_PARKED)
+            continue;
+        n++;
         if (!best || w->n_devices < best->n_devices)
             best = w;
+    }
     if (n < s->p.n_workers && (!best || best->n_devices > 0))
         best = worker_new(s, -1);
     return best;
@@ -255,7 +259,7 @@ fh_sup_worker_for(struct fh_sup *s, uint16_t domid)
     if (s->p.n_workers) {
         w = pool_worker(s);
     } else {
-        while (w && w->domid != domid)
+        while (w && (w->domid != domid || w->is_split))
             w = w->next;
         if (!w)
             w = worker_new(s, domid);
@@ -293,7 +297,7 @@ void
 fh_sup_worker_release(struct fh_sup_worker *w)
 {
     w->n_devices--;
-    if (w->n_devices || w->domid < 0)
+    if (w->n_devices || (w->domid < 0 && !w->is_split))
         return;
     if (w->pid == 0 && w->state != FH_SUP_FENCED) {
         w->state = FH_SUP_NONE;
@@ -469,6 +473,35 @@ park(struct fh_sup_worker *w, const char *why)
     fh_sup_link_settled(w);
 }
 
+/*
+ * Which of several disks kills the worker?  Each gets one of its own: the
+ * guilty one parks alone, the others live on.  The I/O of all is over.
+ */
+static void
+split(struct fh_sup_worker *w)
+{
+    fh_sup_log(w->sup, "worker %u: its %u disks get workers of their own",
+               w->number, w->n_devices);
+    for (struct fh_sup_device *d = w->sup->devices; d; d = d->next) {
+        struct fh_sup_worker *own;
+
+        if (d->worker != w || w->n_devices == 1)
+            continue;
+        own = worker_new(w->sup, w->domid);
+        if (!own)
+            return;
+        own->n_devices = 1;
+        own->state = FH_SUP_WAITING;
+        own->due_ns = fh_sup_now();
+        own->early_deaths = w->early_deaths;
+        own->died_ns = w->died_ns;
+        own->is_split = true;
+        memcpy(own->reason, w->reason, sizeof(own->reason));
+        d->worker = own;
+        w->n_devices--;
+    }
+}
+
 /* The old I/O is over: whoever waited for the end has it, and a successor is
  * started for the others. */
 static void
@@ -494,6 +527,8 @@ fence_ended(struct fh_sup_source *src, uint32_t events)
         w->died_ns = 0;
         return;
     }
+    if (w->early_deaths == FH_SUP_EARLY_SPLIT && w->n_devices > 1)
+        split(w);
     w->state = FH_SUP_WAITING;
     w->due_ns = now;
     if (w->early_deaths > FH_SUP_EARLY_FREE)
@@ -552,7 +587,8 @@ fh_sup_workers_run(struct fh_sup *s)
                            w->state == FH_SUP_FENCED ||
                            w->state == FH_SUP_WAITING;
 
-        if (w->state == FH_SUP_NONE && w->n_devices == 0 && w->domid >= 0)
+        if (w->state == FH_SUP_NONE && w->n_devices == 0 &&
+            (w->domid >= 0 || w->is_split))
             worker_free(w);
         else if (timed && now >= w->due_ns)
             worker_due(w);

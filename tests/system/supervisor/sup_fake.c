@@ -108,6 +108,8 @@ misbehave_late(int sock, int count)
 {
     if (is("slander"))
         tell(sock, FH_WK_QUEUE_FAULT, 0, FH_WK_E_BROKEN, disk + 1000);
+    if (is("killer") && disk == 1)
+        raise(SIGSEGV);
     if (is("fault"))
         tell(sock, FH_WK_QUEUE_FAULT, 0, FH_WK_E_BROKEN, disk);
     if (is("hold") && count == 0) {

@@ -8,6 +8,7 @@ Exit status: 0 passed, 1 failed, 77 skipped (with the reason).
 """
 import fcntl
 import os
+import random
 import resource
 import signal
 import stat
@@ -538,6 +539,96 @@ def case_false_worker():
             claim(wait_for(lambda: w.xs("read", w.back(d, "state")) == state),
                   f"{fake}: state {state}")
             claim(len(w.fake_starts()) == 1, f"{fake}: one worker")
+
+
+def case_guilty_disk():
+    """Of several disks of a worker, only the one that kills it is given up."""
+    with World(fake="killer") as w:
+        d = w.domain()
+        for vdev in ("51712", "51728"):
+            w.ctl("attach", domid=d, target=MEM, mode="w", vdev=vdev)
+        for vdev in ("51728", "51712"):
+            front = f"device/vbd/{vdev}"
+            w.xs("write", f"{front}/ring-ref", "8", f"{front}/event-channel",
+                 "3", f"{front}/state", "3", domid=d)
+        claim(wait_for(lambda: w.device(d)["state"] == "parked", 20),
+              "the guilty one is parked")
+        claim(wait_for(lambda: w.device(d, 51728)["state"] == "connected"),
+              "the other one is served")
+        claim("workers of their own" in w.read_log(), "after a separation")
+        for vdev in ("xvda", "xvdb"):
+            claim(w.ctl("detach", domid=d, vdev=vdev, force=True)["ok"],
+                  f"detach {vdev}")
+        claim(wait_for(lambda: not w.ctl("status")["workers"]),
+              "no worker is left")
+
+
+def case_chaos():
+    """Everything at once, at random: it ends clean, and no byte is wrong."""
+    seed = int(os.environ.get("SUP_SEED", "0")) or int(time.time())
+    print("SUP_SEED =", seed)
+    rnd = random.Random(seed)
+    with World() as w:
+        doms = [w.domain(f"g{i}") for i in range(3)]
+        guests = {}
+        base = counts(w.serve_process.pid)
+        wrong = 0
+
+        def attach(d):
+            w.ctl("attach", domid=d, target=rnd.choice([MEM, "null:16m"]),
+                  mode="w", vdev="xvda")
+
+        def connect(d):
+            if d not in guests and w.device(d):
+                guests[d] = Guest(w, d, persistent=rnd.randrange(2))
+                guests[d].send("connect")
+                if rnd.randrange(2):
+                    guests[d].answer(3)
+
+        def kill_guest(d):
+            if d in guests:
+                guests.pop(d).kill()
+
+        def kill_worker(d):
+            pid = w.worker_pid(d)
+            if pid:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+        def detach(d):
+            w.ctl("detach", domid=d, vdev="xvda", force=True)
+            kill_guest(d)
+
+        def junk(d):
+            w.xs("write", "device/vbd/51712/state", str(rnd.randrange(9)),
+                 domid=d)
+
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            rnd.choice([attach, attach, connect, connect, connect, kill_guest,
+                        kill_worker, kill_worker, detach, junk])(
+                            rnd.choice(doms))
+            time.sleep(rnd.choice([0, 0, 0.05]))
+        for d in doms:
+            detach(d)
+        claim(wait_for(lambda: not w.ctl("list")["devices"]), "no device")
+        claim(wait_for(lambda: not w.ctl("status")["workers"]), "no worker")
+        claim(w.xs("list", "/local/domain/0/backend/vbd") in ("", None),
+              "no node")
+        wait_for(lambda: counts(w.serve_process.pid)[:2] == base[:2], 3)
+        claim(counts(w.serve_process.pid)[:2] == base[:2],
+              f"{base} {counts(w.serve_process.pid)}")
+        for d in doms:
+            w.ctl("attach", domid=d, target=MEM, mode="w")
+            g = Guest(w, d)
+            g.ask("connect")
+            g.ask("write 9 500")
+            kill_worker(d)
+            answer = g.ask("verify 9 500")
+            wrong += answer != ["ok", "0", "0"]
+        claim(wrong == 0, "and it serves as before")
 
 
 def case_fence():
