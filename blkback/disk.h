@@ -24,8 +24,8 @@ struct fh_disk_params {
     struct fh_store *store;   /* open; closed by whoever opened it */
     struct fh_rec_file *rec;  /* mapped for writing */
     struct fh_rec_log *log;
-    void *buffers;            /* for I/O: page-aligned, and fh_pool_bytes() of */
-    size_t buffer_bytes;      /* these; FH_POOL_MIN_BYTES at least */
+    void *buffers;            /* for I/O, page-aligned */
+    size_t buffer_bytes;      /* of them; FH_POOL_MIN_BYTES at least */
     int32_t buffer_index;     /* registered with the kernel as, or -1 */
 };
 

@@ -74,7 +74,10 @@ struct fh_wk_msg {
             uint32_t store;     /* enum fh_wk_store */
             uint32_t read_only; /* bool */
             uint64_t n_sectors;
-            uint32_t direct;    /* the descriptor is O_DIRECT */
+            uint32_t direct;    /* the descriptor is O_DIRECT: only where
+                                   512-byte sectors can be written directly;
+                                   the page cache of a descriptor without does
+                                   the read-modify-write of a 4Kn store */
             uint32_t alignment; /* bytes, of direct I/O */
             uint32_t latency_ns; /* null store: answer after this; 0: at once */
             uint32_t replay;    /* the recovery file has a history: replay, and
@@ -87,7 +90,8 @@ struct fh_wk_msg {
             uint32_t port;   /* the frontend's event channel */
             uint32_t grants; /* enum fh_wk_grants */
             uint32_t max_indirect;
-            uint32_t resume; /* bool: continue from the recovery state */
+            uint32_t resume; /* bool: continue from the recovery state if the
+                                queue's area is active, else start it */
             uint32_t ring_refs[FH_WK_MAX_RING_PAGES];
         } queue_connect;
     } u;
@@ -95,10 +99,12 @@ struct fh_wk_msg {
 
 /* Verdicts in @rc. */
 enum {
-    FH_WK_E_RING = 1,   /* ring pages or port refused by the frontend's grants */
+    FH_WK_E_RING = 1,   /* the frontend does not grant its ring, or its port */
     FH_WK_E_BROKEN,     /* impossible ring index */
     FH_WK_E_RECOVERY,   /* recovery state is corrupt or of another disk */
-    FH_WK_E_SYNC,       /* fsync failed: the disk is failed for good */
+    FH_WK_E_SYNC,       /* reserved: a disk whose fsync failed is open, its
+                           writes and flushes fail, and the recovery header's
+                           sticky_error says so */
 };
 
 /* Counters of one queue, on the worker's statistics page; written with relaxed

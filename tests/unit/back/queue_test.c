@@ -10,21 +10,29 @@ static const struct {
     const char *name;
     struct w_setup setup;
 } ways[] = {
-    { "persistent, memory", { .grants = FH_WK_GRANTS_PERSISTENT, .max_indirect = 256 } },
-    { "copy, memory", { .grants = FH_WK_GRANTS_COPY, .max_indirect = 256 } },
-    { "map, memory", { .grants = FH_WK_GRANTS_MAP, .max_indirect = 256 } },
-    { "persistent, async",
-      { .grants = FH_WK_GRANTS_PERSISTENT, .mock = true, .max_indirect = 256 } },
-    { "copy, async",
-      { .grants = FH_WK_GRANTS_COPY, .mock = true, .max_indirect = 256 } },
-    { "map, async",
-      { .grants = FH_WK_GRANTS_MAP, .mock = true, .max_indirect = 256 } },
-    { "persistent, order 4, 32 bits",
-      { .grants = FH_WK_GRANTS_PERSISTENT, .order = 4, .abi = FH_BLKIF_X86_32, .max_indirect = 512 } },
-    { "copy, order 4, async, 32 bits",
-      { .grants = FH_WK_GRANTS_COPY, .order = 4, .abi = FH_BLKIF_X86_32, .mock = true,
-        .max_indirect = 512 } },
-    { "map, order 2", { .grants = FH_WK_GRANTS_MAP, .order = 2, .max_indirect = 512 } },
+    {"persistent, memory",
+     {.grants = FH_WK_GRANTS_PERSISTENT, .max_indirect = 256}},
+    {"copy, memory", {.grants = FH_WK_GRANTS_COPY, .max_indirect = 256}},
+    {"map, memory", {.grants = FH_WK_GRANTS_MAP, .max_indirect = 256}},
+    {"persistent, async",
+     {.grants = FH_WK_GRANTS_PERSISTENT, .mock = true, .max_indirect = 256}},
+    {"copy, async",
+     {.grants = FH_WK_GRANTS_COPY, .mock = true, .max_indirect = 256}},
+    {"map, async",
+     {.grants = FH_WK_GRANTS_MAP, .mock = true, .max_indirect = 256}},
+    {"persistent, order 4, 32 bits",
+     {.grants = FH_WK_GRANTS_PERSISTENT,
+      .order = 4,
+      .abi = FH_BLKIF_X86_32,
+      .max_indirect = 512}},
+    {"copy, order 4, async, 32 bits",
+     {.grants = FH_WK_GRANTS_COPY,
+      .order = 4,
+      .abi = FH_BLKIF_X86_32,
+      .mock = true,
+      .max_indirect = 512}},
+    {"map, order 2",
+     {.grants = FH_WK_GRANTS_MAP, .order = 2, .max_indirect = 512}},
 };
 
 static void
@@ -75,7 +83,7 @@ data__arrives_both_ways_in_every_mode(void **state)
         put_and_run(w, w_rw(FH_BLKIF_READ, 2, 80, 300, 11));
         expect_answer(w, 2, FH_BLKIF_OKAY, ways[i].name);
         EXPECT_EQ(memcmp(to, from, 11 * 4096), 0, "%s", ways[i].name);
-        put_and_run(w, (struct fh_blkif_req){ .op = FH_BLKIF_FLUSH, .id = 3 });
+        put_and_run(w, (struct fh_blkif_req){.op = FH_BLKIF_FLUSH, .id = 3});
         expect_answer(w, 3, FH_BLKIF_OKAY, ways[i].name);
         w_free(w);
     }
@@ -140,8 +148,8 @@ ring__many_requests_are_each_answered_once(void **state)
                 enum fh_blkif_op op =
                     w_random(w, 2) ? FH_BLKIF_READ : FH_BLKIF_WRITE;
                 struct fh_blkif_req req =
-                    w_rw(op, id, w_random(w, W_SECTORS - 88),
-                         w_random(w, 500), 1 + w_random(w, 11));
+                    w_rw(op, id, w_random(w, W_SECTORS - 88), w_random(w, 500),
+                         1 + w_random(w, 11));
 
                 w_put(w, &req);
                 id++;
@@ -169,59 +177,73 @@ struct bad {
 
 /* ids are given by the row's number. */
 static const struct bad bad_requests[] = {
-    { "no segment", { .op = FH_BLKIF_READ }, FH_BLKIF_ERROR },
-    { "first beyond last",
-      { .op = FH_BLKIF_READ, .n_segs = 1,
-        .segs = { { .gref = W_DATA, .first = 3, .last = 2 } } },
-      FH_BLKIF_ERROR },
-    { "last outside the page",
-      { .op = FH_BLKIF_WRITE, .n_segs = 1,
-        .segs = { { .gref = W_DATA, .last = 8 } } },
-      FH_BLKIF_ERROR },
-    { "end of the disk",
-      { .op = FH_BLKIF_READ, .n_segs = 1, .sector = W_SECTORS - 7,
-        .segs = { { .gref = W_DATA, .last = 7 } } },
-      FH_BLKIF_ERROR },
-    { "wrapping sector",
-      { .op = FH_BLKIF_WRITE, .n_segs = 1, .sector = ~0ull,
-        .segs = { { .gref = W_DATA, .last = 7 } } },
-      FH_BLKIF_ERROR },
-    { "reference not granted",
-      { .op = FH_BLKIF_READ, .n_segs = 1,
-        .segs = { { .gref = 1999, .last = 7 } } },
-      FH_BLKIF_ERROR },
-    { "huge reference",
-      { .op = FH_BLKIF_WRITE, .n_segs = 1,
-        .segs = { { .gref = ~0u, .last = 7 } } },
-      FH_BLKIF_ERROR },
-    { "read into a page granted for reading",
-      { .op = FH_BLKIF_READ, .n_segs = 1,
-        .segs = { { .gref = 1998, .last = 7 } } },
-      FH_BLKIF_ERROR },
-    { "discard", { .op = FH_BLKIF_DISCARD, .n_sectors = 8 },
-      FH_BLKIF_NOTSUPP },
-    { "barrier", { .op = FH_BLKIF_BARRIER }, FH_BLKIF_NOTSUPP },
-    { "indirect without segments",
-      { .op = FH_BLKIF_READ, .indirect = true }, FH_BLKIF_ERROR },
-    { "indirect, too many",
-      { .op = FH_BLKIF_READ, .indirect = true, .n_segs = 513, .n_pages = 2 },
-      FH_BLKIF_ERROR },
-    { "indirect flush",
-      { .op = FH_BLKIF_FLUSH, .indirect = true, .n_segs = 1, .n_pages = 1,
-        .pages = { 1900 } },
-      FH_BLKIF_ERROR },
-    { "indirect, descriptors not granted",
-      { .op = FH_BLKIF_WRITE, .indirect = true, .n_segs = 5, .n_pages = 1,
-        .pages = { 1999 } },
-      FH_BLKIF_ERROR },
-    { "indirect, descriptor out of bounds",
-      { .op = FH_BLKIF_WRITE, .indirect = true, .n_segs = 5, .n_pages = 1,
-        .pages = { 1900 } },
-      FH_BLKIF_ERROR },
-    { "indirect, data beyond the end",
-      { .op = FH_BLKIF_WRITE, .indirect = true, .n_segs = 5, .n_pages = 1,
-        .sector = W_SECTORS - 39, .pages = { 1901 } },
-      FH_BLKIF_ERROR },
+    {"no segment", {.op = FH_BLKIF_READ}, FH_BLKIF_ERROR},
+    {"first beyond last",
+     {.op = FH_BLKIF_READ,
+      .n_segs = 1,
+      .segs = {{.gref = W_DATA, .first = 3, .last = 2}}},
+     FH_BLKIF_ERROR},
+    {"last outside the page",
+     {.op = FH_BLKIF_WRITE, .n_segs = 1, .segs = {{.gref = W_DATA, .last = 8}}},
+     FH_BLKIF_ERROR},
+    {"end of the disk",
+     {.op = FH_BLKIF_READ,
+      .n_segs = 1,
+      .sector = W_SECTORS - 7,
+      .segs = {{.gref = W_DATA, .last = 7}}},
+     FH_BLKIF_ERROR},
+    {"wrapping sector",
+     {.op = FH_BLKIF_WRITE,
+      .n_segs = 1,
+      .sector = ~0ull,
+      .segs = {{.gref = W_DATA, .last = 7}}},
+     FH_BLKIF_ERROR},
+    {"reference not granted",
+     {.op = FH_BLKIF_READ, .n_segs = 1, .segs = {{.gref = 1999, .last = 7}}},
+     FH_BLKIF_ERROR},
+    {"huge reference",
+     {.op = FH_BLKIF_WRITE, .n_segs = 1, .segs = {{.gref = ~0u, .last = 7}}},
+     FH_BLKIF_ERROR},
+    {"read into a page granted for reading",
+     {.op = FH_BLKIF_READ, .n_segs = 1, .segs = {{.gref = 1998, .last = 7}}},
+     FH_BLKIF_ERROR},
+    {"discard", {.op = FH_BLKIF_DISCARD, .n_sectors = 8}, FH_BLKIF_NOTSUPP},
+    {"barrier", {.op = FH_BLKIF_BARRIER}, FH_BLKIF_NOTSUPP},
+    {"indirect without segments",
+     {.op = FH_BLKIF_READ, .indirect = true},
+     FH_BLKIF_ERROR},
+    {"indirect, too many",
+     {.op = FH_BLKIF_READ, .indirect = true, .n_segs = 513, .n_pages = 2},
+     FH_BLKIF_ERROR},
+    {"indirect flush",
+     {.op = FH_BLKIF_FLUSH,
+      .indirect = true,
+      .n_segs = 1,
+      .n_pages = 1,
+      .pages = {1900}},
+     FH_BLKIF_ERROR},
+    {"indirect, descriptors not granted",
+     {.op = FH_BLKIF_WRITE,
+      .indirect = true,
+      .n_segs = 5,
+      .n_pages = 1,
+      .pages = {1999}},
+     FH_BLKIF_ERROR},
+    {"indirect, descriptor out of bounds",
+     {.op = FH_BLKIF_WRITE,
+      .indirect = true,
+      .n_segs = 5,
+      .n_pages = 1,
+      .pages = {1900}},
+     FH_BLKIF_ERROR},
+    {"indirect, data beyond the end",
+     {.op = FH_BLKIF_WRITE,
+      .indirect = true,
+      .n_segs = 5,
+      .n_pages = 1,
+      .sector = W_SECTORS - 39,
+      .pages = {1901}},
+     FH_BLKIF_ERROR},
 };
 
 static void
@@ -233,9 +255,9 @@ plant_bad_pages(struct world *w)
     w->granted[1999] = W_NOT_GRANTED;
     w->granted[1998] = W_READ_ONLY;
     for (uint32_t s = 0; s < 5; s++) {
-        bad_segs[s] = (struct fh_blkif_seg){ .gref = W_DATA, .first = 7,
-                                             .last = 1 };
-        good_segs[s] = (struct fh_blkif_seg){ .gref = W_DATA + s, .last = 7 };
+        bad_segs[s] =
+            (struct fh_blkif_seg){.gref = W_DATA, .first = 7, .last = 1};
+        good_segs[s] = (struct fh_blkif_seg){.gref = W_DATA + s, .last = 7};
     }
 }
 
@@ -267,12 +289,12 @@ bad_request__is_answered_once_and_changes_nothing(void **state)
 static void
 unknown_operation__is_notsupp(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_COPY };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_COPY};
     struct world *w = w_new(&s);
 
     (void)state;
     for (uint32_t op = 0; op < 256; op++) {
-        uint8_t slot[FH_BLKIF_MAX_SLOT_BYTES] = { 0 };
+        uint8_t slot[FH_BLKIF_MAX_SLOT_BYTES] = {0};
 
         slot[0] = (uint8_t)op;
         slot[8] = (uint8_t)op; /* id */
@@ -308,11 +330,11 @@ read_only__is_enforced_by_effect(void **state)
 static void
 broken_index__stops_the_queue_for_good(void **state)
 {
-    static const uint32_t jumps[] = { 33, 1u << 31, ~0u };
+    static const uint32_t jumps[] = {33, 1u << 31, ~0u};
 
     (void)state;
     for (size_t i = 0; i < FH_ARRAY_SIZE(jumps); i++) {
-        const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT };
+        const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT};
         struct world *w = w_new(&s);
         uint32_t answers;
 
@@ -333,7 +355,7 @@ broken_index__stops_the_queue_for_good(void **state)
 static void
 scribbled_own_indices__do_not_matter(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT};
     struct world *w = w_new(&s);
 
     (void)state;
@@ -352,7 +374,7 @@ scribbled_own_indices__do_not_matter(void **state)
 static void
 overlapping_writes__are_held_back_in_order(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_COPY, .mock = true };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_COPY, .mock = true};
     struct world *w = w_new(&s);
     struct fh_blkif_req req;
 
@@ -392,15 +414,15 @@ overlapping_writes__are_held_back_in_order(void **state)
 static void
 failed_flush__is_sticky_across_lives(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT, .mock = true };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT, .mock = true};
     struct world *w = w_new(&s);
 
     (void)state;
     w->mock.result = FH_EIO;
-    put_and_run(w, (struct fh_blkif_req){ .op = FH_BLKIF_FLUSH, .id = 1 });
+    put_and_run(w, (struct fh_blkif_req){.op = FH_BLKIF_FLUSH, .id = 1});
     expect_answer(w, 1, FH_BLKIF_ERROR, "flush");
     w->mock.result = 0;
-    put_and_run(w, (struct fh_blkif_req){ .op = FH_BLKIF_FLUSH, .id = 2 });
+    put_and_run(w, (struct fh_blkif_req){.op = FH_BLKIF_FLUSH, .id = 2});
     expect_answer(w, 2, FH_BLKIF_ERROR, "next flush");
     put_and_run(w, w_rw(FH_BLKIF_WRITE, 3, 0, 0, 1));
     expect_answer(w, 3, FH_BLKIF_ERROR, "write");
@@ -416,7 +438,7 @@ failed_flush__is_sticky_across_lives(void **state)
 static void
 failed_io__is_an_error_of_its_request_only(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT, .mock = true };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT, .mock = true};
     struct world *w = w_new(&s);
 
     (void)state;
@@ -435,9 +457,10 @@ too_few_buffers__make_requests_wait_in_order(void **state)
 {
     (void)state;
     for (int copy = 0; copy < 2; copy++) {
-        const struct w_setup s = { .grants = copy ? FH_WK_GRANTS_COPY
-                                                  : FH_WK_GRANTS_PERSISTENT,
-                                   .mock = true, .max_indirect = 256 };
+        const struct w_setup s = {.grants = copy ? FH_WK_GRANTS_COPY
+                                                 : FH_WK_GRANTS_PERSISTENT,
+                                  .mock = true,
+                                  .max_indirect = 256};
         struct world *w = w_new(&s);
 
         for (uint32_t i = 0; i < 32; i++) {
@@ -460,14 +483,14 @@ too_few_buffers__make_requests_wait_in_order(void **state)
 static void
 full_store__is_tried_again(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT, .mock = true };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT, .mock = true};
     struct world *w = w_new(&s);
 
     (void)state;
     w->mock.n_room = 1;
     for (uint32_t i = 0; i < 10; i++) {
-        struct fh_blkif_req req = w_rw(i & 1 ? FH_BLKIF_READ : FH_BLKIF_WRITE,
-                                       i, 8 * i, i, 1);
+        struct fh_blkif_req req =
+            w_rw(i & 1 ? FH_BLKIF_READ : FH_BLKIF_WRITE, i, 8 * i, i, 1);
 
         w_put(w, &req);
     }
@@ -480,7 +503,7 @@ full_store__is_tried_again(void **state)
 static void
 copy_call_that_fails__fails_its_requests(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_COPY };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_COPY};
     struct world *w = w_new(&s);
 
     (void)state;
@@ -498,13 +521,13 @@ copy_call_that_fails__fails_its_requests(void **state)
 static void
 copies__of_a_turn_are_one_call_each_way(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_COPY };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_COPY};
     struct world *w = w_new(&s);
 
     (void)state;
     for (uint32_t i = 0; i < 32; i++) {
-        struct fh_blkif_req req = w_rw(i & 1 ? FH_BLKIF_READ : FH_BLKIF_WRITE,
-                                       i, 8 * i, i, 1);
+        struct fh_blkif_req req =
+            w_rw(i & 1 ? FH_BLKIF_READ : FH_BLKIF_WRITE, i, 8 * i, i, 1);
 
         w_put(w, &req);
     }
@@ -517,7 +540,7 @@ copies__of_a_turn_are_one_call_each_way(void **state)
 static void
 persistent__maps_once_and_notifies_only_if_asked(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT};
     struct world *w = w_new(&s);
     uint32_t calls;
 
@@ -540,7 +563,7 @@ persistent__maps_once_and_notifies_only_if_asked(void **state)
 static void
 idle_grants__are_unmapped_and_then_no_timer_is_left(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT};
     struct world *w = w_new(&s);
     uint32_t rounds = 0;
 
@@ -561,7 +584,7 @@ idle_grants__are_unmapped_and_then_no_timer_is_left(void **state)
 static void
 arm__asks_for_the_next_request_and_sees_a_late_one(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT};
     struct world *w = w_new(&s);
     struct fh_blkif_req req = w_rw(FH_BLKIF_READ, 1, 0, 0, 1);
 
@@ -579,7 +602,7 @@ arm__asks_for_the_next_request_and_sees_a_late_one(void **state)
 static void
 connect__refuses_what_is_not_granted(void **state)
 {
-    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT };
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT};
     struct world *w = w_new(&s);
 
     (void)state;

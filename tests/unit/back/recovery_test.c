@@ -448,7 +448,7 @@ free_entries__do_not_come_back_after_a_wrap(void **state)
 }
 
 static void
-very_old_request__stops_the_queue_until_it_is_answered(void **state)
+very_old_request__stops_the_queue_until_answered(void **state)
 {
     struct world *w = w_new(&ways[0].setup);
     struct fh_blkif_req req = w_rw(FH_BLKIF_READ, 50, 0, 0, 1);
@@ -488,7 +488,7 @@ main(void)
         cmocka_unit_test(other_disks_state__is_refused),
         cmocka_unit_test(indices__may_wrap),
         cmocka_unit_test(free_entries__do_not_come_back_after_a_wrap),
-        cmocka_unit_test(very_old_request__stops_the_queue_until_it_is_answered),
+        cmocka_unit_test(very_old_request__stops_the_queue_until_answered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
