@@ -44,16 +44,27 @@ read_text(struct fh_blkfront *bf, const char *dir, const char *key, size_t *len)
     return p->ops->xs_read(p, 0, bf->path, bf->value, sizeof(bf->value), len);
 }
 
+/* Nothing that we could read there, now or later. */
+static bool
+is_missing(int r)
+{
+    return r == FH_PLAT_E_NONE || r == FH_EACCES || r == FH_ERANGE;
+}
+
 /* A number of the backend's; @missing when there is none, or no sensible one.
- */
+ * A failure of the platform is noted in bf->read_error: nobody may take it for
+ * a feature that is not offered. */
 static uint64_t
 read_number(struct fh_blkfront *bf, const char *key, uint64_t max,
             uint64_t missing)
 {
     size_t len;
     uint64_t v;
+    int r = read_text(bf, bf->backend, key, &len);
 
-    if (read_text(bf, bf->backend, key, &len))
+    if (r && !is_missing(r))
+        bf->read_error = r < 0 ? r : FH_EIO;
+    if (r)
         return missing;
     if (fh_xenbus_parse_u64(bf->value, len, UINT64_MAX, &v))
         return missing;
@@ -75,7 +86,7 @@ read_state(struct fh_blkfront *bf, const char *dir, enum fh_xenbus_state *state)
     int r = read_text(bf, dir, "state", &len);
 
     *state = FH_XENBUS_UNKNOWN;
-    if (r == FH_PLAT_E_NONE || r == FH_EACCES || r == FH_ERANGE)
+    if (is_missing(r))
         return 0;
     if (r)
         return r < 0 ? r : FH_EIO;
@@ -266,7 +277,10 @@ offer(struct fh_blkfront *bf)
     uint32_t refs[1u << FH_RING_MAX_ORDER];
     int r;
 
+    bf->read_error = 0;
     negotiate(bf);
+    if (bf->read_error)
+        return bf->read_error;
     r = fh_blkfront_share(bf, refs);
     if (r)
         return r;
@@ -338,24 +352,34 @@ read_properties(struct fh_blkfront *bf)
 static int
 on_connected(struct fh_blkfront *bf)
 {
-    bool known = bf->state == FH_BLKFRONT_CONNECTED;
+    const bool known = bf->state == FH_BLKFRONT_CONNECTED;
+    bool sane;
+    int r;
 
-    if (!(known ? read_sectors(bf) : read_properties(bf))) {
+    bf->read_error = 0;
+    sane = known ? read_sectors(bf) : read_properties(bf);
+    if (bf->read_error)
+        return bf->read_error;
+    if (!sane) {
         fh_blkfront_break(bf, FH_BLKFRONT_FAULT_STORE);
         bf->state = FH_BLKFRONT_DRAINING;
         return 0;
     }
     if (known)
         return 0;
-    bf->state = FH_BLKFRONT_CONNECTED;
-    return write_state(bf, 0, FH_XENBUS_CONNECTED);
+    r = write_state(bf, 0, FH_XENBUS_CONNECTED);
+    if (!r)
+        bf->state = FH_BLKFRONT_CONNECTED;
+    return r;
 }
 
 /* A directory that is gone must not keep us from closing. */
-static void
+static int
 leave_state(struct fh_blkfront *bf, enum fh_xenbus_state s)
 {
-    (void)write_state(bf, 0, s);
+    int r = write_state(bf, 0, s);
+
+    return is_missing(r) ? 0 : r;
 }
 
 static bool
@@ -367,10 +391,14 @@ is_over(enum fh_xenbus_state s)
 static int
 reset_step(struct fh_blkfront *bf, enum fh_xenbus_state back)
 {
+    int r;
+
     if (!is_over(back) && back > FH_XENBUS_INIT_WAIT)
         return 0;
-    bf->state = FH_BLKFRONT_WAITING;
-    return write_state(bf, 0, FH_XENBUS_INITIALISING);
+    r = write_state(bf, 0, FH_XENBUS_INITIALISING);
+    if (!r)
+        bf->state = FH_BLKFRONT_WAITING;
+    return r;
 }
 
 static int
@@ -401,15 +429,19 @@ serving_step(struct fh_blkfront *bf, enum fh_xenbus_state back)
     return 0;
 }
 
-static void
+static int
 draining_step(struct fh_blkfront *bf, enum fh_xenbus_state back)
 {
+    int r;
+
     if (is_over(back))
         bf->gone = true;
     if (bf->queue.n_live)
-        return;
-    leave_state(bf, FH_XENBUS_CLOSING);
-    bf->state = FH_BLKFRONT_CLOSING;
+        return 0;
+    r = leave_state(bf, FH_XENBUS_CLOSING);
+    if (!r)
+        bf->state = FH_BLKFRONT_CLOSING;
+    return r;
 }
 
 /* What the connection put into xenstore goes with it. */
@@ -429,18 +461,22 @@ remove_keys(struct fh_blkfront *bf)
     }
 }
 
-static void
+static int
 closing_step(struct fh_blkfront *bf, enum fh_xenbus_state back)
 {
     if (!bf->said_closed && (is_over(back) || back == FH_XENBUS_CLOSING)) {
-        leave_state(bf, FH_XENBUS_CLOSED);
+        int r = leave_state(bf, FH_XENBUS_CLOSED);
+
+        if (r)
+            return r;
         bf->said_closed = true;
     }
     if (!bf->said_closed || !(is_over(back) || back <= FH_XENBUS_INIT_WAIT))
-        return;
+        return 0;
     fh_blkfront_drop_ring(bf);
     remove_keys(bf);
     bf->state = FH_BLKFRONT_CLOSED;
+    return 0;
 }
 
 /* One step by the backend's state @back. */
@@ -456,11 +492,9 @@ step_once(struct fh_blkfront *bf, enum fh_xenbus_state back)
     case FH_BLKFRONT_CONNECTED:
         return serving_step(bf, back);
     case FH_BLKFRONT_DRAINING:
-        draining_step(bf, back);
-        return 0;
+        return draining_step(bf, back);
     case FH_BLKFRONT_CLOSING:
-        closing_step(bf, back);
-        return 0;
+        return closing_step(bf, back);
     case FH_BLKFRONT_CLOSED:
         return 0;
     }
@@ -588,7 +622,7 @@ fh_blkfront_close(struct fh_blkfront *bf, uint64_t timeout_ns)
         bf->gone = true;
         discard_done(bf);
         if (bf->state != FH_BLKFRONT_CLOSED)
-            leave_state(bf, FH_XENBUS_CLOSED);
+            (void)leave_state(bf, FH_XENBUS_CLOSED);
         fh_blkfront_drop_ring(bf);
         remove_keys(bf);
         bf->state = FH_BLKFRONT_CLOSED;

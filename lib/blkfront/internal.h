@@ -78,6 +78,7 @@ struct fh_blkfront {
     bool watching;
     bool said_closed; /* our state is 6, the backend's is awaited */
     bool pool_taken;  /* by pread and friends */
+    int read_error;   /* xenstore failed when a number was read */
     uint16_t domid;   /* of the backend */
     uint32_t n_polls;
     uint32_t sector_mask; /* alignment, in sectors - 1 */

@@ -3,8 +3,9 @@
  * The scenarios, each over many seeds.
  *
  *   sim_test [SCENARIO...]     all of them when none is named
- *   FH_SEEDS=n                 so many seeds of each (default 200)
+ *   FH_SEEDS=n                 so many seeds of each (default 100)
  *   FH_SEED=n                  this one only
+ *   FH_CALL=k                  with FH_SEED: only the k-th call fails
  *   FH_TRACE=1                 print what happens
  *
  * A failure prints the scenario, the seed and the command that repeats it.
@@ -20,7 +21,17 @@
 #include <unistd.h>
 #include "story.h"
 
-enum { SEEDS = 200, STORM_NS = 3000000 };
+enum {
+    SEEDS = 100,
+    MAX_BAD = 5, /* then a scenario ends */
+    MORE = 10,   /* times as many seeds for what is wrong on purpose, */
+    FEWER = 20,  /* times fewer where every seed is many stories */
+    STORM_NS = 3000000,
+};
+
+/* Of an EVERY scenario: which call fails; 0 afterwards: there are not so many.
+ */
+static uint64_t kth;
 
 /* ---- scenarios ---- */
 
@@ -106,18 +117,54 @@ store_errors(struct sim_story *t)
     sim_story_end(t);
 }
 
+/* A short life, connected twice: the k-th call that can fail does. */
+static void
+short_life(struct sim_story *t)
+{
+    t->n_guests = 1;
+    t->gp[0].n_requests = 12;
+    t->gp[0].n_closes = 1;
+    t->gp[0].errors = true;
+    t->s->fail_at = kth;
+    sim_story_begin(t);
+    sim_story_end(t);
+    kth = t->s->n_faulty < kth ? 0 : kth;
+}
+
+static void
+failing_backend(struct sim_story *t)
+{
+    t->bp.faulty = true;
+    short_life(t);
+}
+
+static void
+failing_frontend(struct sim_story *t)
+{
+    t->gp[0].faulty = true;
+    short_life(t);
+}
+
+enum kind {
+    SOUND,
+    WRONG, /* must fail for some seed */
+    EVERY, /* for each k: the k-th call fails; few seeds */
+};
+
 static const struct {
     const char *name;
     void (*tell)(struct sim_story *t);
-    bool is_wrong; /* must fail for some seed */
+    enum kind kind;
 } scenarios[] = {
-    { "io", io, false },
-    { "kill", kill_worker, false },
-    { "power", power_cut, false },
-    { "come-and-go", come_and_go, false },
-    { "store-errors", store_errors, false },
-    { "no-fence", no_fence, true },
-    { "old-state", old_state, true },
+    { "io", io, SOUND },
+    { "kill", kill_worker, SOUND },
+    { "power", power_cut, SOUND },
+    { "come-and-go", come_and_go, SOUND },
+    { "store-errors", store_errors, SOUND },
+    { "backend-fails", failing_backend, EVERY },
+    { "frontend-fails", failing_frontend, EVERY },
+    { "no-fence", no_fence, WRONG },
+    { "old-state", old_state, WRONG },
 };
 
 enum { N_SCENARIOS = sizeof(scenarios) / sizeof(scenarios[0]) };
@@ -131,8 +178,10 @@ static uint64_t now_seed;
 static void
 print_repeat(FILE *f)
 {
-    fprintf(f, "  repeat: FH_SEED=%" PRIu64 " %s %s\n", now_seed, program,
-            now_scenario);
+    fprintf(f, "  repeat: FH_SEED=%" PRIu64, now_seed);
+    if (kth)
+        fprintf(f, " FH_CALL=%" PRIu64, kth);
+    fprintf(f, " %s %s\n", program, now_scenario);
 }
 
 /* A touch of memory that is not mapped any more. */
@@ -171,7 +220,44 @@ print_sums(uint32_t i, uint64_t n, const struct sim_sums *m, double seconds)
            (double)m->virtual_ns / 1e9);
 }
 
-/* Returns how many seeds failed; a wrong scenario ends at the first. */
+static uint64_t
+number(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+
+    return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+static void
+print_failure(const char *failure)
+{
+    fprintf(stderr, "sim: scenario %s, seed %" PRIu64 ": %s\n", now_scenario,
+            now_seed, failure);
+    print_repeat(stderr);
+}
+
+/* Every k of one seed.  Returns how many were bad. */
+static int
+run_every(uint32_t i, uint64_t seed, struct sim_sums *sums)
+{
+    const uint64_t only = number("FH_CALL", 0);
+    uint64_t k = only ? only : 1;
+    char failure[400];
+    int n_bad = 0;
+
+    do {
+        kth = k++;
+        (void)tell(i, seed, sums, failure, sizeof(failure));
+        if (failure[0]) {
+            print_failure(failure);
+            n_bad++;
+        }
+    } while (kth && !only && n_bad < MAX_BAD);
+    kth = 0;
+    return n_bad;
+}
+
+/* Returns how many stories were bad. */
 static int
 run(uint32_t i, uint64_t first, uint64_t n)
 {
@@ -180,29 +266,41 @@ run(uint32_t i, uint64_t first, uint64_t n)
     char failure[400];
     int n_bad = 0;
 
+    if (scenarios[i].kind == EVERY && n > 1)
+        n = (n + FEWER - 1) / FEWER;
+    for (uint64_t seed = first; seed < first + n && n_bad < MAX_BAD; seed++) {
+        if (scenarios[i].kind == EVERY) {
+            n_bad += run_every(i, seed, &sums);
+            continue;
+        }
+        (void)tell(i, seed, &sums, failure, sizeof(failure));
+        if (!failure[0])
+            continue;
+        print_failure(failure);
+        n_bad++;
+    }
+    print_sums(i, n, &sums, (double)(clock() - start) / CLOCKS_PER_SEC);
+    return n_bad;
+}
+
+/* Ends at the first seed that finds it. */
+static int
+run_wrong(uint32_t i, uint64_t first, uint64_t n)
+{
+    struct sim_sums sums = { 0 };
+    char failure[400];
+
     for (uint64_t seed = first; seed < first + n; seed++) {
         (void)tell(i, seed, &sums, failure, sizeof(failure));
         if (!failure[0])
             continue;
-        n_bad++;
-        if (scenarios[i].is_wrong) {
-            printf("%-14s found at seed %" PRIu64 ": %s\n", scenarios[i].name,
-                   seed, failure);
-            return 0;
-        }
-        fprintf(stderr, "sim: scenario %s, seed %" PRIu64 ": %s\n",
-                scenarios[i].name, seed, failure);
-        print_repeat(stderr);
-        if (n_bad == 5)
-            break;
+        printf("%-14s found at seed %" PRIu64 ": %s\n", now_scenario, seed,
+               failure);
+        return 0;
     }
-    print_sums(i, n, &sums, (double)(clock() - start) / CLOCKS_PER_SEC);
-    if (scenarios[i].is_wrong && n > 1) {
-        fprintf(stderr, "sim: %s is wrong, and no seed of %" PRIu64 " found it\n",
-                scenarios[i].name, n);
-        return 1;
-    }
-    return n_bad;
+    fprintf(stderr, "sim: %s is wrong, and none of %" PRIu64 " seeds found it\n",
+            now_scenario, n);
+    return n > 1;
 }
 
 /* The same seed is the same story. */
@@ -221,14 +319,6 @@ check_same(uint32_t i, uint64_t seed)
             scenarios[i].name, seed, a, b);
     print_repeat(stderr);
     return 1;
-}
-
-static uint64_t
-number(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-
-    return text && *text ? strtoull(text, NULL, 10) : otherwise;
 }
 
 static bool
@@ -255,7 +345,10 @@ main(int argc, char **argv)
     for (uint32_t i = 0; i < N_SCENARIOS; i++) {
         if (!is_named(argc, argv, scenarios[i].name))
             continue;
-        bad += run(i, one ? one : 1, n);
+        if (scenarios[i].kind == WRONG)
+            bad += run_wrong(i, one ? one : 1, one ? 1 : MORE * n);
+        else
+            bad += run(i, one ? one : 1, n);
         for (uint64_t seed = 1; seed <= 5 && !one; seed++)
             bad += check_same(i, seed);
     }
