@@ -25,7 +25,7 @@ enum {
     SEEDS = 100,
     MAX_BAD = 5, /* then a scenario ends */
     MORE = 10,   /* times as many seeds for what is wrong on purpose, */
-    FEWER = 20,  /* times fewer where every seed is many stories */
+    FEWER = 50,  /* times fewer where every seed is many stories */
     STORM_NS = 3000000,
 };
 
