@@ -3,11 +3,11 @@
  * Domains: their directories and sockets, the memory of their tables, their
  * end.
  *
- * Domain N has <run>/domN/, mode 0700, owned by its uid, with the sockets
- * "hypercall" and "xenstore".  It ends in slices: sockets go first, then each
- * connection with all that it holds, then what libgrant and the event channels
- * still know, then its part of xenstore.  The struct stays as long as another
- * domain maps one of its pages.
+ * Domain N has <run>/domN/, which only its group may pass through, with the
+ * sockets "hypercall" and "xenstore", which only its uid may connect to.  It
+ * ends in slices: sockets go first, then each connection with all that it
+ * holds, then what libgrant and the event channels still know.  The struct
+ * stays as long as another domain maps one of its pages.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -111,6 +111,21 @@ dir_remove(const struct fh_hv_domain *dom)
     rmdir(path);
 }
 
+/* The directory is ours: the domain passes through it by its group, and cannot
+ * put anything else in its sockets' place. */
+static int
+dir_open_up(const struct fh_hv_domain *dom)
+{
+    char path[640];
+
+    if (dom->user == dom->hv->uid)
+        return 0;
+    dir_path(dom, "", path, sizeof(path));
+    if (chown(path, (uid_t)-1, dom->user) < 0 || chmod(path, 0710) < 0)
+        return -errno;
+    return 0;
+}
+
 static int
 sockets_make(struct fh_hv_domain *dom)
 {
@@ -119,10 +134,7 @@ sockets_make(struct fh_hv_domain *dom)
     int r;
 
     dir_path(dom, "", path, sizeof(path));
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return -errno;
-    if (chmod(path, 0700) < 0 ||
-        (dom->user != hv->uid && chown(path, dom->user, (gid_t)-1) < 0))
+    if (mkdir(path, 0700) < 0)
         return -errno;
     dom->hypercall.dom = dom->xenstore.dom = dom;
     dom->hypercall.accepted = fh_hv_conn_accepted;
@@ -132,7 +144,8 @@ sockets_make(struct fh_hv_domain *dom)
     if (r)
         return r;
     dir_path(dom, "xenstore", path, sizeof(path));
-    return fh_hv_listen(hv, &dom->xenstore, path, SOCK_STREAM, dom->user);
+    r = fh_hv_listen(hv, &dom->xenstore, path, SOCK_STREAM, dom->user);
+    return r ? r : dir_open_up(dom);
 }
 
 /* True when a domain has @domid, be it only a zombie. */

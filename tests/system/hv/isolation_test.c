@@ -173,6 +173,7 @@ third_domain(const struct fh_hvctl_domain *dom, int in, int out, void *arg)
     CHECK(access(path, R_OK | X_OK) == 0 && access(path, W_OK) == -1);
     snprintf(path, sizeof(path), "%s/dom%u", world.dir, dom->domid);
     CHECK(rename(path, "/tmp/fh-stolen") == -1);
+    CHECK(unlink(dom->hypercall) == -1 && errno == EACCES);
 }
 
 static void
