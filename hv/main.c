@@ -203,7 +203,7 @@ hv_run(struct fh_hv *hv, const struct options *o)
     }
     if (r)
         fprintf(stderr, "%s: %s\n", o->name, strerror(-r));
-    fh_hv_rundir_clean(hv->run_dir);
+    fh_hv_rundir_leave(hv->run_dir);
     return r ? 1 : 0;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,16 @@ dir_clean(const char *path, const char *name)
         unlink(buf);
     }
     rmdir(buf);
+}
+
+void
+fh_hv_rundir_leave(const char *path)
+{
+    char lock[PATH_MAX];
+
+    fh_hv_rundir_clean(path);
+    snprintf(lock, sizeof(lock), "%s/lock", path);
+    unlink(lock);
 }
 
 void
@@ -176,27 +187,53 @@ dir_check(const char *name, const char *path)
 }
 
 static int
-lock_take(const char *name, const char *path, int *lock_fd)
+lock_open(const char *name, const char *path, const char *file)
 {
-    char file[PATH_MAX], pid[32] = "";
-    int n;
-
-    snprintf(file, sizeof(file), "%s/lock", path);
-    int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    char pid[32] = "";
+    int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
         return complain(name, file);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        n = (int)read(fd, pid, sizeof(pid) - 1);
-        fprintf(stderr, "%s: another hypervisor runs in %s (pid %.*s)\n", name,
-                path, n > 1 ? n - 1 : 1, n > 1 ? pid : "?");
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    int n = (int)read(fd, pid, sizeof(pid) - 1);
+
+    fprintf(stderr, "%s: another hypervisor runs in %s (pid %.*s)\n", name,
+            path, n > 1 ? n - 1 : 1, n > 1 ? pid : "?");
+    close(fd);
+    return FH_EBUSY;
+}
+
+/* Whoever ends removes the file: what we locked may be one that is gone. */
+static bool
+lock_is_current(int fd, const char *file)
+{
+    struct stat mine, there;
+
+    return !fstat(fd, &mine) && !stat(file, &there) &&
+           mine.st_ino == there.st_ino && mine.st_dev == there.st_dev;
+}
+
+static int
+lock_take(const char *name, const char *path, int *lock_fd)
+{
+    char file[PATH_MAX];
+
+    snprintf(file, sizeof(file), "%s/lock", path);
+    for (int tries = 0; tries < 100; tries++) {
+        int fd = lock_open(name, path, file);
+
+        if (fd < 0)
+            return fd;
+        if (lock_is_current(fd, file)) {
+            if (ftruncate(fd, 0) < 0)
+                return complain(name, file);
+            *lock_fd = fd;
+            return 0;
+        }
         close(fd);
-        return FH_EBUSY;
     }
-    if (ftruncate(fd, 0) < 0)
-        return complain(name, file);
-    *lock_fd = fd;
-    return 0;
+    return FH_EBUSY;
 }
 
 int

@@ -23,3 +23,7 @@ fh_hv_rundir_open(const char *name, const char *dir, const char *lib_dir,
 /* Removes what a hypervisor makes in the run directory, and nothing else. */
 void
 fh_hv_rundir_clean(const char *path);
+
+/* The same and the lock: for the end. */
+void
+fh_hv_rundir_leave(const char *path);

@@ -56,14 +56,11 @@ world_restart(struct world *w)
 void
 world_stop(struct world *w)
 {
-    char path[128];
     int status;
 
     EXPECT(kill(w->hv, SIGTERM) == 0);
     EXPECT_EQ(waitpid(w->hv, &status, 0), w->hv);
     EXPECT_EQ(status, 0, "the hypervisor's exit status");
-    snprintf(path, sizeof(path), "%s/lock", w->dir);
-    unlink(path);
     EXPECT(rmdir(w->dir) == 0, "nothing is left in %s", w->dir);
 }
 
