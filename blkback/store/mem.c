@@ -24,7 +24,7 @@ static int
 mem_submit(struct fh_store *s, struct fh_store_io *io)
 {
     const struct fh_store_mem *m = (struct fh_store_mem *)s;
-    uint8_t *at = m->mem + io->offset;
+    uint8_t *at;
 
     io->result = 0;
     if (io->op == FH_STORE_FLUSH)
@@ -33,6 +33,7 @@ mem_submit(struct fh_store *s, struct fh_store_io *io)
         return FH_EINVAL;
     if (io->op == FH_STORE_WRITE && s->info.read_only)
         return FH_EROFS;
+    at = m->mem + io->offset; /* a flush's offset may be anything */
     for (uint32_t i = 0; i < io->n_vecs; i++) {
         if (io->op == FH_STORE_WRITE)
             memcpy(at, io->vec[i].base, io->vec[i].bytes);
