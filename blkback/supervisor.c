@@ -241,6 +241,7 @@ run_devices(struct fh_sup *s)
             fh_sup_xs_retry(d);
         else
             fh_device_run(&d->dev);
+        fh_sup_link_overdue(d);
         if (d->over)
             device_over(d);
         d = next;
@@ -256,6 +257,8 @@ deadline(const struct fh_sup *s)
         uint64_t at = d->refused ? d->retry_ns
                                  : fh_device_deadline_ns(&d->dev);
 
+        if (fh_sup_link_deadline(d) < at)
+            at = fh_sup_link_deadline(d);
         if (at < due)
             due = at;
     }

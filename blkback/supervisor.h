@@ -30,6 +30,7 @@ struct fh_supervisor_params {
     int ready_fd;          /* a byte is written when devices can be attached,
                               then it is closed; -1: none */
     /* For tests. */
+    uint32_t answer_ms;    /* to a worker's answer; 0: two minutes */
     bool no_fence;
     uint32_t kill_after;   /* first incarnation of a worker dies at the k-th
                               store to the recovery state; 0: never */

@@ -33,6 +33,7 @@ enum {
     FH_SUP_XS_EVENTS = 1024,    /* watch events taken in one turn */
     FH_SUP_MEMLOCK_PAGES = 16384, /* 64 MiB of registered buffers: four disks */
     FH_SUP_READY_MS = 10000,    /* from spawn to READY */
+    FH_SUP_ANSWER_MS = 120000,  /* to a request; draining a slow store counts */
     FH_SUP_FENCE_MS = 120000,   /* after that a worker is parked */
     FH_SUP_EARLY_MS = 200,      /* a worker that dies sooner died at once, */
     FH_SUP_EARLY_MAX = 8,       /* and so often in a row it may */
@@ -118,6 +119,8 @@ struct fh_sup_device {
     bool resume;     /* a dead worker had the queue */
     uint32_t seq;    /* of the request that is out; 0: none */
     uint32_t seq_type;
+    uint64_t answer_due_ns;
+    bool faulted;    /* the worker reported this connection's ring broken */
     struct fh_device_queue queue;
     uint32_t restarts;
     uint64_t longest_pause_ns;
@@ -244,6 +247,12 @@ bool
 fh_sup_link_needed(const struct fh_sup_worker *w);
 void
 fh_sup_link_ready(struct fh_sup_worker *w);
+/* When an answer is due (UINT64_MAX: none is), and what follows when it did
+ * not come. */
+uint64_t
+fh_sup_link_deadline(const struct fh_sup_device *d);
+void
+fh_sup_link_overdue(struct fh_sup_device *d);
 /* The queue's counters over all workers that it had. */
 void
 fh_sup_link_stats(const struct fh_sup_device *d, struct fh_wk_queue_stats *st);

@@ -23,6 +23,29 @@
 #include "blkback/recovery.h"
 #include "blkback/supervisor_int.h"
 
+static uint64_t
+answer_ns(const struct fh_sup *s)
+{
+    uint64_t ms = s->p.answer_ms ? s->p.answer_ms : FH_SUP_ANSWER_MS;
+
+    return ms * 1000000;
+}
+
+uint64_t
+fh_sup_link_deadline(const struct fh_sup_device *d)
+{
+    return d->seq ? d->answer_due_ns : UINT64_MAX;
+}
+
+void
+fh_sup_link_overdue(struct fh_sup_device *d)
+{
+    if (!d->seq || fh_sup_now() < d->answer_due_ns)
+        return;
+    d->answer_due_ns = UINT64_MAX; /* its death resets it */
+    fh_sup_worker_kill(d->worker, "it does not answer");
+}
+
 static void
 request(struct fh_sup_device *d, struct fh_wk_msg *m, enum fh_wk_type type,
         const int *fds, unsigned n_fds)
@@ -33,6 +56,7 @@ request(struct fh_sup_device *d, struct fh_wk_msg *m, enum fh_wk_type type,
     m->queue = 0;
     d->seq = m->seq;
     d->seq_type = type;
+    d->answer_due_ns = fh_sup_now() + answer_ns(d->sup);
     fh_sup_worker_send(d->worker, m, fds, n_fds);
 }
 
@@ -181,6 +205,7 @@ static void
 queue_up(struct fh_sup_device *d)
 {
     d->link = FH_SUP_LINK_QUEUE;
+    d->faulted = false;
     if (d->resume)
         note_resumed(d);
     d->resume = true;
@@ -243,11 +268,16 @@ fh_sup_link_answer(struct fh_sup_worker *w, const struct fh_wk_msg *m)
 void
 fh_sup_link_fault(struct fh_sup_worker *w, const struct fh_wk_msg *m)
 {
-    for (struct fh_sup_device *d = w->sup->devices; d; d = d->next)
-        if (d->worker == w && d->number == m->disk) {
-            fh_device_fault(&d->dev, m->rc ? m->rc : FH_WK_E_BROKEN);
-            return;
-        }
+    struct fh_sup_device *d = w->sup->devices;
+
+    while (d && (d->worker != w || d->number != m->disk))
+        d = d->next;
+    if (!d || d->faulted) { /* nobody's, or again: it would never end */
+        fh_sup_worker_kill(w, "it reported a fault of no ring of its own");
+        return;
+    }
+    d->faulted = true;
+    fh_device_fault(&d->dev, m->rc ? m->rc : FH_WK_E_BROKEN);
 }
 
 void

@@ -108,6 +108,8 @@ misbehave_late(int sock, int count)
 {
     if (is("slander"))
         tell(sock, FH_WK_QUEUE_FAULT, 0, FH_WK_E_BROKEN, disk + 1000);
+    while (is("babble"))
+        tell(sock, FH_WK_QUEUE_FAULT, 0, FH_WK_E_BROKEN, disk);
     if (is("killer") && disk == 1)
         raise(SIGSEGV);
     if (is("fault"))
@@ -135,6 +137,8 @@ fake_worker(int sock)
     for (;;) {
         receive(sock, &m);
         disk = m.disk;
+        if (is("mute") && m.type == FH_WK_QUEUE_DISCONNECT)
+            continue;
         tell(sock, FH_WK_DONE, m.seq,
              is("refuse") && m.type == FH_WK_QUEUE_CONNECT ? FH_WK_E_RING : 0,
              m.disk);
@@ -155,5 +159,6 @@ main(int argc, char **argv)
     p.run_dir = argv[2];
     p.verbose = true;
     p.no_fence = getenv("SUP_FAKE_NO_FENCE") != NULL;
+    p.answer_ms = 1000;
     return fh_supervisor_main(&p);
 }

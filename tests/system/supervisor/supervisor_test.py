@@ -531,7 +531,25 @@ def case_false_worker():
             claim(1 <= starts <= 10, f"{fake}: {starts} tries, then parked")
             claim(w.ctl("detach", domid=d, vdev="xvda", force=True)["ok"],
                   f"{fake}: detach")
-    for fake, state in [("refuse", "5"), ("fault", "5"), ("slander", "4")]:
+    with World(fake="mute") as w:
+        d = w.domain()
+        w.ctl("attach", domid=d, target=MEM, mode="w")
+        publish(w, d)
+        wait_for(lambda: w.device(d)["state"] == "connected")
+        claim(w.ctl("detach", domid=d, vdev="xvda", force=True)["ok"],
+              "mute: detach")
+        claim("does not answer" in w.read_log(), "mute: by force")
+    for fake, reason in [("slander", "parked"), ("babble", "")]:
+        with World(fake=fake) as w:
+            d = w.domain()
+            w.ctl("attach", domid=d, target=MEM, mode="w")
+            publish(w, d)
+            claim(wait_for(lambda: "no ring of its own" in w.read_log()),
+                  f"{fake}: killed")
+            claim(wait_for(lambda: w.device(d)["state"] in
+                           ("parked", "closing"), 20), f"{fake}: ended")
+            claim(reason in w.device(d).get("reason", ""), f"{fake}: told")
+    for fake, state in [("refuse", "5"), ("fault", "5")]:
         with World(fake=fake) as w:
             d = w.domain()
             w.ctl("attach", domid=d, target=MEM, mode="w")
