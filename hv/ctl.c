@@ -124,8 +124,10 @@ string_of(struct json_object *o, const char *key)
 /* ---------------------------------------------------------------- requests */
 
 static const char *
-create_error(int r)
+create_error(int r, const char *name)
 {
+    if (r == FH_EINVAL && !name)
+        return strerror(-r);
     switch (r) {
     case FH_EEXIST:
         return "a domain of this name or number exists";
@@ -168,7 +170,7 @@ ctl_create(struct fh_hv_ctl *ctl, struct json_object *req)
                                 string_of(req, "name"), &dom);
 
     if (r) {
-        ctl_refuse(ctl, r, create_error(r));
+        ctl_refuse(ctl, r, create_error(r, string_of(req, "name")));
         return;
     }
     struct json_object *o = json_object_new_object();

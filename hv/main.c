@@ -146,6 +146,19 @@ fd_limit_raise(void)
     return rl.rlim_cur > 1u << 20 ? 1u << 20 : (uint32_t)rl.rlim_cur;
 }
 
+/* Root of a container may have no other uids than its own. */
+static bool
+uids_usable(const struct fh_hv *hv, const char *name)
+{
+    if (!fchown(hv->lock_fd, hv->uid_base + 1, (gid_t)-1) &&
+        !fchown(hv->lock_fd, hv->uid, (gid_t)-1))
+        return true;
+    fprintf(stderr,
+            "%s: no uids for domains (%u: %s): isolation is off\n", name,
+            hv->uid_base + 1, strerror(errno));
+    return false;
+}
+
 static int
 hv_init(struct fh_hv *hv, const struct options *o)
 {
@@ -158,6 +171,8 @@ hv_init(struct fh_hv *hv, const struct options *o)
     r = hv->is_isolated && !o->uid_base ? fh_hv_uids_claim(&hv->uid_base) : 0;
     if (r)
         return r;
+    if (hv->is_isolated)
+        hv->is_isolated = uids_usable(hv, o->name);
     hv->fd_limit = fd_limit_raise();
     hv->next_domid = 1;
     TAILQ_INIT(&hv->work);
