@@ -54,24 +54,19 @@ fh_hv_reply_fd(struct fh_hv_reply *reply, int fd, bool close_after)
 }
 
 void
-fh_hv_spend(struct fh_hv_conn *conn, uint32_t n)
+fh_hv_spend(struct fh_hv_domain *dom, uint32_t n)
 {
-    struct fh_hv_domain *dom = conn->dom;
-
-    if (dom->turn != conn->hv->turn) {
-        dom->turn = conn->hv->turn;
+    if (dom->turn != dom->hv->turn) {
+        dom->turn = dom->hv->turn;
         dom->spent = 0;
     }
     dom->spent += n;
 }
 
-/* A domain with many connections gets no more of a turn than one with few. */
-static bool
-may_spend(const struct fh_hv_conn *conn)
+bool
+fh_hv_may_spend(const struct fh_hv_domain *dom)
 {
-    const struct fh_hv_domain *dom = conn->dom;
-
-    return dom->turn != conn->hv->turn || dom->spent < FH_HV_TURN;
+    return dom->turn != dom->hv->turn || dom->spent < FH_HV_TURN;
 }
 
 /* ------------------------------------------------------------- life, death */
@@ -251,9 +246,9 @@ call_slice(struct fh_hv_conn *conn)
     struct fh_hv *hv = conn->hv;
     struct fh_hv_reply reply = { .rsp.rc = 0 };
 
-    if (!may_spend(conn))
+    if (!fh_hv_may_spend(conn->dom))
         return true;
-    fh_hv_spend(conn, FH_HV_CALL_COST);
+    fh_hv_spend(conn->dom, FH_HV_CALL_COST);
     hv->caller = conn;
     int r = call_run(conn, &reply);
     hv->caller = NULL;
@@ -279,10 +274,10 @@ conn_step(struct fh_hv *hv, struct fh_hv_work *work)
 
     if (conn->is_ended || (!conn->is_busy && !conn->is_closing))
         return FH_HV_STEP_DONE;
-    if (!may_spend(conn))
+    if (!fh_hv_may_spend(conn->dom))
         return FH_HV_STEP_SKIPPED;
     if (conn->is_closing) {
-        fh_hv_spend(conn, FH_HV_SLICE);
+        fh_hv_spend(conn->dom, FH_HV_SLICE);
         return conn_close_slice(conn) ? FH_HV_STEP_AGAIN : FH_HV_STEP_DONE;
     }
     if (call_slice(conn))

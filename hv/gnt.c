@@ -261,7 +261,7 @@ slice_end(struct fh_hv_conn *conn, enum fh_hv_op op)
 
     conn->dom->counts.elements[op] += n;
     conn->hv->counts.elements[op] += n;
-    fh_hv_spend(conn, n);
+    fh_hv_spend(conn->dom, n);
     return conn->done + n;
 }
 

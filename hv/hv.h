@@ -326,9 +326,12 @@ void
 fh_hv_conn_close(struct fh_hv_conn *conn);
 void
 fh_hv_reply_fd(struct fh_hv_reply *reply, int fd, bool close_after);
-/* Charges @n elements to the caller's domain for this turn. */
+/* Charges @n elements to @dom for this turn of the loop. */
 void
-fh_hv_spend(struct fh_hv_conn *conn, uint32_t n);
+fh_hv_spend(struct fh_hv_domain *dom, uint32_t n);
+/* A domain with many connections gets no more of a turn than one with few. */
+bool
+fh_hv_may_spend(const struct fh_hv_domain *dom);
 /* True when @count elements of @bytes lie in the area at @offset. */
 bool
 fh_hv_area_holds(const struct fh_hv_conn *conn, uint64_t offset,

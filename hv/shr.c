@@ -212,7 +212,7 @@ fh_hv_shr_share(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
                   conn->area + req->out + i * sizeof(uint32_t));
     conn->done = share->n;
     conn->dom->counts.elements[FH_HV_SHR_SHARE] += share->n;
-    fh_hv_spend(conn, share->n / 8);
+    fh_hv_spend(conn->dom, share->n / 8);
     reply->rsp.arg[0] = id;
     reply->rsp.arg[1] = share->page;
     fh_hv_reply_fd(reply, share->file->fd, false);
@@ -250,7 +250,7 @@ fh_hv_shr_unshare(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
         return FH_EINVAL;
     const bool more = share_end(conn, (uint32_t)id, &budget);
 
-    fh_hv_spend(conn, FH_HV_SLICE - budget);
+    fh_hv_spend(conn->dom, FH_HV_SLICE - budget);
     return more ? FH_HV_MORE : 0;
 }
 

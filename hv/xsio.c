@@ -25,7 +25,8 @@ struct fh_hv_xs_client {
 };
 
 enum {
-    READ_BYTES = 16384, /* per turn and client */
+    READ_BYTES = 4096, /* per turn and client */
+    REQUEST_BYTES = 16, /* the smallest one: what a turn is charged by */
     WRITE_PIECES = 16,
     WRITES_PER_TURN = 16,
 };
@@ -130,12 +131,14 @@ client_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
         return;
     }
     client_wake(c);
-    if (!(events & EPOLLIN) || !room)
-        return;
+    if (!(events & EPOLLIN) || !room || !fh_hv_may_spend(c->dom))
+        return; /* what is left unread will be reported again */
     ssize_t n = recv(src->fd, buf, room < sizeof(buf) ? room : sizeof(buf),
                      MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (n > 0)
+        fh_hv_spend(c->dom, (uint32_t)n / REQUEST_BYTES + 1);
     if (n <= 0 || fh_xs_conn_input(c->conn, buf, (size_t)n))
         client_close(c);
 }
