@@ -221,11 +221,13 @@ def case_resume():
             answer = g.answer()
             claim(answer[0] == "ok" and answer[2:4] == ["0", "0"],
                   f"{target}: {' '.join(answer)}")
-            claim(float(answer[4]) < 1000, f"longest pause {answer[4]} ms")
+            # A file waits for the disk's own flush and old I/O as well.
+            limit = 1000 if target == MEM else 4000
+            claim(float(answer[4]) < limit, f"longest pause {answer[4]} ms")
             claim(len(set(pids)) == 5, "five workers died")
             dev = wait_for(lambda: w.device(d)) or {}
             claim(dev["restarts"] == 5, f"{dev['restarts']} restarts counted")
-            claim(0 < dev["longest_pause_ms"] < 1000,
+            claim(0 < dev["longest_pause_ms"] < limit,
                   f"{dev['longest_pause_ms']} ms by our own count")
             watch.kill()
             events = watch.stdout.read()
@@ -403,22 +405,32 @@ def case_cycles():
 
 
 def case_reconnects():
-    """1,000 connections of one disk: the worker does not grow either."""
-    with World() as w:
-        d = w.domain()
-        w.ctl("attach", domid=d, target=MEM, mode="w")
-        g = Guest(w, d)
-        g.ask("connect")
-        g.ask("cycle 100", 100)
-        sup, wk = w.serve_process.pid, w.worker_pid(d)
-        before = counts(sup)
-        claim(g.ask("cycle 900", 100) == ["ok"], "900 connections")
-        wait_for(lambda: counts(sup)[:2] == before[:2], 3)
-        after = counts(sup)
-        claim(after[:2] == before[:2], f"supervisor {before} {after}")
-        claim(after[2] - before[2] <= 256, "supervisor's memory")
-        claim(g.ask("write 1 1000") == ["ok", "0", "0"], "and it serves")
-        claim(wk > 0, "a worker")
+    """1,000 connections of one disk leave no more behind than 100, anywhere."""
+    for persistent in (1, 0):
+        with World() as w:
+            d = w.domain()
+            w.ctl("attach", domid=d, target=MEM, mode="w")
+            g = Guest(w, d, persistent=persistent)
+            g.ask("connect")
+            pids = {"supervisor": w.serve_process.pid,
+                    "hypervisor": w.hv_pid(), "guest": g.process.pid}
+
+            def cycle(n):
+                claim(g.ask(f"cycle {n}", 100) == ["ok"], f"{n} connections")
+                pids["worker"] = w.worker_pid(d)
+                w.xs("ls", "/")
+                time.sleep(0.3)
+                return ({k: counts(v) for k, v in pids.items()},
+                        len((w.xs("ls", "-f", "/") or "").splitlines()))
+
+            before, nodes = cycle(100)
+            after, nodes_after = cycle(900)
+            for who, was in before.items():
+                now = after[who]
+                claim(now[:2] == was[:2] and now[2] - was[2] <= 256,
+                      f"{who}: descriptors, mappings, KiB {was} {now}")
+            claim(nodes == nodes_after, f"nodes {nodes} {nodes_after}")
+            claim(g.ask("write 1 1000") == ["ok", "0", "0"], "and it serves")
 
 
 def case_flood():
@@ -437,7 +449,7 @@ def case_flood():
         w.processes += flood
         answer = g.ask("load 2000")
         claim(answer[0] == "ok" and answer[2:4] == ["0", "0"] and
-              float(answer[4]) < 1000, f"the neighbour: {' '.join(answer)}")
+              float(answer[4]) < 2000, f"the neighbour: {' '.join(answer)}")
         for f in flood:
             f.wait()
         claim(w.ctl("list")["ok"], "the supervisor answers")

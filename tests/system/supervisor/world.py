@@ -207,6 +207,12 @@ class World:
                 return d
         return None
 
+    def hv_pid(self):
+        out = subprocess.run(self.command("hv", "status", "--json"),
+                             check=True, text=True, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE).stdout
+        return json.loads(out)["pid"]
+
     def worker_pid(self, domid, devid=51712):
         d = self.device(domid, devid) or {}
         return d.get("worker_pid", 0)
