@@ -319,6 +319,16 @@ forget_stats(struct fh_wk *wk, uint32_t disk)
             fh_store_relaxed32(&wk->stats->queue[i].disk, 0);
 }
 
+static void
+close_disk(struct fh_wk *wk, struct fh_wk_disk **place)
+{
+    fh_worker_remove_disk(&wk->worker, &(*place)->disk);
+    forget_stats(wk, (*place)->disk.id);
+    fh_disk_fini(&(*place)->disk);
+    free_disk(wk, *place);
+    *place = NULL;
+}
+
 static int
 disk_close(struct fh_wk *wk, const struct fh_wk_msg *m)
 {
@@ -328,12 +338,16 @@ disk_close(struct fh_wk *wk, const struct fh_wk_msg *m)
         return FH_ENOENT;
     if ((*place)->disk.n_queues)
         return FH_EBUSY;
-    fh_worker_remove_disk(&wk->worker, &(*place)->disk);
-    fh_disk_fini(&(*place)->disk);
-    free_disk(wk, *place);
-    *place = NULL;
-    forget_stats(wk, m->disk);
+    close_disk(wk, place);
     return 0;
+}
+
+void
+fh_wk_close_disks(struct fh_wk *wk)
+{
+    for (uint32_t i = 0; i < FH_WORKER_MAX_DISKS; i++)
+        if (wk->disk[i])
+            close_disk(wk, &wk->disk[i]);
 }
 
 /* ---- queues ---- */

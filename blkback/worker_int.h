@@ -84,6 +84,9 @@ fh_wk_finish_leaving(struct fh_wk *wk);
 /* Every queue is to leave, unasked. */
 void
 fh_wk_leave_all(struct fh_wk *wk);
+/* Every disk, when no queue is left. */
+void
+fh_wk_close_disks(struct fh_wk *wk);
 /* QUEUE_FAULT. */
 void
 fh_wk_tell_fault(struct fh_worker *w, struct fh_queue *q);

@@ -294,6 +294,21 @@ serve(struct fh_wk *wk)
     return loop(wk);
 }
 
+/* Gives back what a worker that ended in order still has.  After a failure the
+ * end of the process does it. */
+static void
+close_all(struct fh_wk *wk)
+{
+    if (wk->worker.n_queues)
+        return;
+    fh_wk_close_disks(wk);
+    if (wk->u.open)
+        fh_uring_close(&wk->u);
+    if (wk->x.plat.ops)
+        fh_xenplat_close(&wk->x);
+    free(wk);
+}
+
 int
 fh_worker_main(int ctl_fd)
 {
@@ -309,6 +324,7 @@ fh_worker_main(int ctl_fd)
     if (r)
         fprintf(stderr, "freehold: worker %u: %s: %s\n", wk->number, wk->step,
                 strerror(-r));
-    /* Disks and mappings end with the process. */
-    return r || wk->is_broken;
+    r = r || wk->is_broken;
+    close_all(wk);
+    return r;
 }

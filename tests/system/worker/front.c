@@ -373,5 +373,10 @@ rig_front_main(int sock)
         if (send(sock, &m, sizeof(m), MSG_NOSIGNAL) < 0)
             break;
     }
+    fh_xenplat_close(&f->x);
+    free(f->generation);
+    free(f->in_flight);
+    free(f->refs);
+    free(f);
     exit(0);
 }
