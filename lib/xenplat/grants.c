@@ -6,7 +6,7 @@
 #include "xenplat/internal.h"
 
 enum {
-    COPY_BATCH = 128, /* pieces of one library call; the kernel itself takes 16
+    COPY_BATCH = 512, /* pieces of one library call; the kernel itself takes 16
                          at a time */
     GNTST_GENERAL = -1,
 };
