@@ -265,13 +265,13 @@ take_new(struct fh_queue *q)
 }
 
 /* Starts what has been taken, in order, until one needs a buffer that is not
- * there. */
+ * there, or the queue has had its share of this turn. */
 static uint32_t
-start_todo(struct fh_queue *q)
+start_todo(struct fh_queue *q, uint64_t *sectors)
 {
     uint32_t n = 0;
 
-    while (q->todo) {
+    while (q->todo && *sectors < FH_QUEUE_TURN_SECTORS) {
         struct fh_rq *rq = todo_pop(q);
 
         if (!fh_rq_start(rq)) {
@@ -279,6 +279,8 @@ start_todo(struct fh_queue *q)
             break;
         }
         n++;
+        if (rq->judged)
+            *sectors += rq->req.n_sectors;
         if (q->ring.rsp_prod - q->ring.rsp_published >= FH_QUEUE_EARLY)
             publish_early(q);
     }
@@ -288,12 +290,13 @@ start_todo(struct fh_queue *q)
 uint32_t
 fh_queue_take(struct fh_queue *q)
 {
+    uint64_t sectors = 0;
     uint32_t n = 0;
 
     if (q->todo)
-        n = start_todo(q);
+        n = start_todo(q, &sectors);
     take_new(q);
-    return n + start_todo(q);
+    return n + start_todo(q, &sectors);
 }
 
 void

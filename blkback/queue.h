@@ -30,7 +30,9 @@
 #include "ring/ring.h"
 
 enum {
-    FH_QUEUE_BATCH = 32,      /* requests of one queue in a turn: fairness */
+    FH_QUEUE_BATCH = 32, /* requests of one queue in a turn, and sectors (1 MiB
+                            and what the last request exceeds it by): fairness */
+    FH_QUEUE_TURN_SECTORS = 2048,
     FH_QUEUE_EARLY = 8,  /* answers of a batch that become visible at once, so
                             that the frontend works beside us */
     FH_COPY_PIECES = 1024,    /* of one grant copy; a request needs 512 */

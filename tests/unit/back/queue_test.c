@@ -480,6 +480,30 @@ too_few_buffers__make_requests_wait_in_order(void **state)
     }
 }
 
+/* Large requests of one queue do not keep the others waiting for long. */
+static void
+turn__moves_a_bounded_amount_of_data(void **state)
+{
+    const struct w_setup s = { .grants = FH_WK_GRANTS_PERSISTENT,
+                               .max_indirect = 256 };
+    struct world *w = w_new(&s);
+
+    (void)state;
+    for (uint32_t i = 0; i < 32; i++) {
+        struct fh_blkif_req req =
+            w_indirect(w, FH_BLKIF_READ, i, 8 * i, 0, 200, 1900 + i);
+
+        w_put(w, &req);
+    }
+    w_publish(w);
+    EXPECT(fh_worker_turn(&w->worker));
+    EXPECT(w_take_answers(w) <= 2);
+    w_run(w);
+    for (uint32_t i = 0; i < 32; i++)
+        expect_answer(w, i, FH_BLKIF_OKAY, "big");
+    w_free(w);
+}
+
 static void
 full_store__is_tried_again(void **state)
 {
@@ -632,6 +656,7 @@ main(void)
         cmocka_unit_test(failed_flush__is_sticky_across_lives),
         cmocka_unit_test(failed_io__is_an_error_of_its_request_only),
         cmocka_unit_test(too_few_buffers__make_requests_wait_in_order),
+        cmocka_unit_test(turn__moves_a_bounded_amount_of_data),
         cmocka_unit_test(full_store__is_tried_again),
         cmocka_unit_test(copy_call_that_fails__fails_its_requests),
         cmocka_unit_test(copies__of_a_turn_are_one_call_each_way),
