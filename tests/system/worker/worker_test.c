@@ -185,10 +185,10 @@ wait_load(struct scene *s)
  * a successor goes on.  Returns false when there were fewer stores.
  */
 static bool
-survives_death_at(struct scene *s, uint32_t k)
+survives_death_at(struct scene *s, uint32_t k, uint32_t pages_each)
 {
     const struct fh_wk_msg doomed = hello(0, k), next = hello(0, 0);
-    const struct rig_load load = { .depth = 8, .pages_each = 2,
+    const struct rig_load load = { .depth = 8, .pages_each = pages_each,
                                    .write_percent = 60, .flush_every = 7,
                                    .verify = true, .n_requests = 30,
                                    .n_blocks = 12 };
@@ -227,7 +227,7 @@ prepare_deaths(struct scene *s, enum fh_wk_store store,
     s->grants = grants;
     open_store(s);
     s->rec_fd = rig_recovery_file(RIG_SECTORS);
-    s->ring.n_pages = 64;
+    s->ring.n_pages = 128;
     rig_front_start(&s->f);
 }
 
@@ -243,14 +243,19 @@ static void
 killed_after_every_store__no_guest_notices(void **state)
 {
     struct scene s;
-    uint32_t k = 1;
+    uint32_t k;
 
     (void)state;
     prepare_deaths(&s, FH_WK_STORE_FILE, FH_WK_GRANTS_PERSISTENT);
-    /* The first stores only make the area; start near their end. */
-    for (k = 30; survives_death_at(&s, k); k++)
+    for (k = 1; survives_death_at(&s, k, 2); k++)
         ;
     EXPECT(k > 150, "only %u stores", k);
+    end_deaths(&s);
+    /* Indirect requests; the stores that make the area have been seen. */
+    prepare_deaths(&s, FH_WK_STORE_FILE, FH_WK_GRANTS_PERSISTENT);
+    for (k = 38; survives_death_at(&s, k, 12); k++)
+        ;
+    EXPECT(k > 180, "only %u stores", k);
     end_deaths(&s);
 }
 
