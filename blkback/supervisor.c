@@ -262,6 +262,8 @@ deadline(const struct fh_sup *s)
         if (at < due)
             due = at;
     }
+    if (s->check_ns < due)
+        due = s->check_ns;
     if (s->stop && s->stop_ns < due)
         due = s->stop_ns;
     if (s->scan && !s->stop)
@@ -281,6 +283,27 @@ timeout_ms(const struct fh_sup *s)
         return 0;
     due = (due - now + MS - 1) / MS;
     return due > 60000 ? 60000 : (int)due;
+}
+
+/*
+ * libxenstore does not tell when its connection ends, only the next question
+ * finds out; a device that waits asks none.
+ */
+static void
+check_xenstore(struct fh_sup *s)
+{
+    struct fh_plat *pl = &s->xen.plat;
+    const uint64_t now = fh_sup_now();
+    char value[16];
+    size_t len;
+    int r;
+
+    if (now < s->check_ns)
+        return;
+    s->check_ns = now + (uint64_t)FH_SUP_CHECK_MS * MS;
+    r = pl->ops->xs_read(pl, 0, "domid", value, sizeof(value), &len);
+    if (r < 0 && r != FH_EACCES && r != FH_ERANGE)
+        s->lost = true;
 }
 
 static void
@@ -358,6 +381,7 @@ static void
 loop(struct fh_sup *s)
 {
     while (!s->lost) {
+        check_xenstore(s);
         fh_sup_xs_drain(s);
         fh_sup_xs_scan(s);
         run_devices(s);

@@ -32,6 +32,7 @@ enum {
     FH_SUP_LINE_MAX = 65536,    /* a request on the control socket */
     FH_SUP_XS_EVENTS = 1024,    /* watch events taken in one turn */
     FH_SUP_MEMLOCK_PAGES = 16384, /* 64 MiB of registered buffers: four disks */
+    FH_SUP_CHECK_MS = 3000,     /* is xenstore still there? */
     FH_SUP_READY_MS = 10000,    /* from spawn to READY */
     FH_SUP_ANSWER_MS = 120000,  /* to a request; draining a slow store counts */
     FH_SUP_FENCE_MS = 120000,   /* after that a worker is parked */
@@ -168,6 +169,7 @@ struct fh_sup {
     bool scan;      /* the backend directory changed */
     bool scan_front; /* a domain went: look at every frontend */
     bool lost;      /* xenstore is gone */
+    uint64_t check_ns; /* when to see whether it is */
     enum fh_sup_stop stop;
     uint64_t stop_ns; /* this stage's deadline */
     uint64_t stopper; /* client that waits for it */
