@@ -25,6 +25,9 @@ fh_disk_init(struct fh_disk *d, const struct fh_disk_params *p)
     d->n_held = 0;
     d->writes = NULL;
     d->writes_last = NULL;
+    d->flush = NULL;
+    d->flush_same = NULL;
+    d->flush_next = NULL;
     d->ready = NULL;
     d->ready_last = NULL;
     r = fh_pool_init(&d->pool, p->buffers, p->buffer_bytes);
@@ -116,6 +119,33 @@ fh_disk_write_end(struct fh_disk *d, struct fh_rq *rq)
     else
         d->writes_last = rq->write_prev;
     rq->in_order = false;
+}
+
+bool
+fh_disk_flush_begin(struct fh_disk *d, struct fh_rq *rq)
+{
+    if (!d->flush) {
+        d->flush = rq;
+        return true;
+    }
+    rq->next = d->flush_next;
+    d->flush_next = rq;
+    return false;
+}
+
+struct fh_rq *
+fh_disk_flush_end(struct fh_disk *d)
+{
+    struct fh_rq *same = d->flush_same;
+
+    d->flush = d->flush_next;
+    d->flush_same = NULL;
+    d->flush_next = NULL;
+    if (d->flush) {
+        d->flush_same = d->flush->next;
+        fh_disk_make_ready(d, d->flush);
+    }
+    return same;
 }
 
 struct fh_rq *

@@ -5,7 +5,9 @@
  * Queues (queue.h) are another object: several may serve one disk.
  *
  * Invariants: no two writes that overlap are ever under way together (R5 of
- * recovery.h); once a flush has failed, every later write and flush fails.
+ * recovery.h); no two flushes are: an fsync that fails tells it once, and the
+ * other one might be answered well although data is lost; once a flush has
+ * failed, every later write and flush fails.
  *
  * Life: fh_disk_init > queues connect and disconnect > fh_disk_fini.  All
  * memory is the caller's.  One thread.  Never blocks, allocates or logs.
@@ -41,6 +43,9 @@ struct fh_disk {
     uint32_t n_held;        /* writes that wait for others */
     struct fh_rq *writes;   /* under way or held, oldest first */
     struct fh_rq *writes_last;
+    struct fh_rq *flush;      /* under way, or about to be */
+    struct fh_rq *flush_same; /* will be answered with it */
+    struct fh_rq *flush_next; /* came later: the next one is for all of them */
     struct fh_rq *ready;    /* to be submitted now, oldest first */
     struct fh_rq *ready_last;
 };
@@ -74,6 +79,19 @@ fh_disk_write_begin(struct fh_disk *d, struct fh_rq *rq);
 /* The write has been answered; what it held back may become ready. */
 void
 fh_disk_write_end(struct fh_disk *d, struct fh_rq *rq);
+
+/* Enters a flush.  True: start it; false: it waits for the one under way. */
+bool
+fh_disk_flush_begin(struct fh_disk *d, struct fh_rq *rq);
+
+/*
+ * fh_disk_flush_end - the flush under way has ended
+ *
+ * The next one becomes ready.  Returns those that it was for as well, by
+ * rq->next.
+ */
+struct fh_rq *
+fh_disk_flush_end(struct fh_disk *d);
 
 /* To be started at the next opportunity: a held write, or what the store had
  * no room for. */

@@ -48,7 +48,7 @@ enum fh_rq_state {
     FH_RQ_TODO,  /* taken, not judged or no buffer yet */
     FH_RQ_DESCS, /* its descriptors are being copied */
     FH_RQ_IN,    /* its data is being copied from the guest */
-    FH_RQ_HELD,  /* an overlapping write is under way */
+    FH_RQ_HELD,  /* an overlapping write, or a flush, is under way */
     FH_RQ_STORE, /* the store has it */
     FH_RQ_OUT,   /* its data is being copied to the guest */
 };

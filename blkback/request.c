@@ -264,13 +264,31 @@ rq_data_out(struct fh_rq *rq)
 }
 
 static void
+rq_flush_done(struct fh_rq *rq, bool ok)
+{
+    struct fh_disk *d = rq->q->disk;
+
+    if (!ok)
+        fh_disk_fail(d);
+    rq->next = fh_disk_flush_end(d);
+    while (rq) {
+        struct fh_rq *next = rq->next;
+
+        fh_queue_answer(rq, ok ? FH_BLKIF_OKAY : FH_BLKIF_ERROR);
+        rq = next;
+    }
+}
+
+static void
 rq_io_done(struct fh_store_io *io)
 {
     struct fh_rq *rq = (struct fh_rq *)io;
 
+    if (io->op == FH_STORE_FLUSH) {
+        rq_flush_done(rq, !io->result);
+        return;
+    }
     if (io->result) {
-        if (io->op == FH_STORE_FLUSH)
-            fh_disk_fail(rq->q->disk);
         rq_fail(rq);
         return;
     }
@@ -287,7 +305,11 @@ fh_rq_submit(struct fh_rq *rq)
     int r;
 
     rq->state = FH_RQ_STORE;
-    r = s->ops->submit(s, &rq->io);
+    /* A flush that waited for one that failed. */
+    if (rq->io.op == FH_STORE_FLUSH && rq->q->disk->failed)
+        r = FH_EIO;
+    else
+        r = s->ops->submit(s, &rq->io);
     if (r == 0)
         return true;
     if (r == FH_EAGAIN)
@@ -398,7 +420,10 @@ rq_go(struct fh_rq *rq)
 
     if (rq->req.op == FH_BLKIF_FLUSH) {
         rq_fill_io(rq, NULL, 0, -1);
-        rq_submit_or_wait(rq);
+        if (fh_disk_flush_begin(rq->q->disk, rq))
+            rq_submit_or_wait(rq);
+        else
+            rq->state = FH_RQ_HELD;
         return true;
     }
     if (d->store->info.synchronous && !rq->copy &&

@@ -68,6 +68,7 @@ struct sim_worker {
     struct sim_inbox inbox;
     uint32_t n_unfenced;
     uint64_t dies_at; /* after so many stores to recovery states; 0: never */
+    bool dies_connected; /* dies_at is set when a queue is connected */
     uint64_t told_ns; /* when its last message arrives */
     struct sim_worker *older;
 };

@@ -79,6 +79,16 @@ flush_all(struct sim_medium *m)
     m->n_flushes++;
 }
 
+/* As fsync() fails: what could not be written counts as clean from now on. */
+static void
+fail_flush(struct sim_medium *m)
+{
+    for (uint32_t i = 0; i < m->n_sectors; i++)
+        if (m->dirty[i] && sim_random(m->s, 2))
+            m->dirty[i] = false;
+    m->error_unseen = true;
+}
+
 /* ---- the life of an I/O ---- */
 
 static uint32_t
@@ -131,8 +141,8 @@ io_end(void *arg, uint64_t a)
     (void)a;
     if (x->result) {
         m->n_errors++;
-        if (o->dead && x->op == FH_STORE_FLUSH)
-            m->error_unseen = true;
+        if (x->op == FH_STORE_FLUSH)
+            fail_flush(m);
     } else if (x->op == FH_STORE_FLUSH) {
         flush_all(m);
     } else {
@@ -215,6 +225,8 @@ submit_now(struct sim_opening *o, struct fh_store_io *io)
     if (sim_chance(o->m->s, o->m->p_error, 65536)) {
         o->m->n_errors++;
         io->result = FH_EIO;
+        if (io->op == FH_STORE_FLUSH)
+            fail_flush(o->m);
         return FH_STORE_DONE;
     }
     if (io->op == FH_STORE_FLUSH)

@@ -7,7 +7,8 @@
  * A write becomes visible sector by sector somewhere between its start and its
  * end, and durable at a flush, or before that as the drive likes.  A power cut
  * leaves for each unflushed sector what is durable or what is visible, as the
- * seed decides.  I/O takes a random time and ends in any order.  The I/O of an
+ * seed decides.  After a flush that failed, some of it will never be durable,
+ * whatever later flushes say.  I/O takes a random time and ends in any order.  The I/O of an
  * opening goes on after its owner's death; the fence falls when the last has
  * ended.  Nothing starts before kick().
  *
@@ -31,7 +32,7 @@ struct sim_medium {
     uint32_t room;       /* I/Os under way at an opening */
     uint32_t p_error;    /* of an I/O, of 65536 */
     bool synchronous;
-    bool error_unseen;   /* a flush failed and nobody was told */
+    bool error_unseen;   /* what an fsync of the witness would tell */
     uint32_t n_flushes;
     uint32_t n_errors;
 };

@@ -45,7 +45,7 @@ io(struct sim_story *t)
 static void
 kill_worker(struct sim_story *t)
 {
-    t->bp.n_kills = 1 + sim_random(t->s, 8);
+    t->bp.n_kills = 1 + sim_random(t->s, sim_random(t->s, 4) ? 8 : 40);
     sim_story_begin(t);
     sim_story_end(t);
 }
@@ -62,20 +62,25 @@ no_fence(struct sim_story *t)
     sim_story_end(t);
 }
 
+/* Power fails at random, @n times; each life has half as many requests. */
 static void
-power_cut(struct sim_story *t)
+with_cuts(struct sim_story *t, uint32_t n)
 {
-    uint32_t n = 1 + sim_random(t->s, 3);
-
-    t->bp.n_kills = sim_random(t->s, 3);
     for (uint32_t i = 0; i < t->n_guests; i++)
-        t->gp[i].n_requests /= 2; /* of each life */
+        t->gp[i].n_requests /= 2;
     sim_story_begin(t);
     while (n-- && !t->s->failed) {
         sim_story_run_for(t, sim_random(t->s, STORM_NS));
         sim_story_power_cut(t);
     }
     sim_story_end(t);
+}
+
+static void
+power_cut(struct sim_story *t)
+{
+    t->bp.n_kills = sim_random(t->s, 3);
+    with_cuts(t, 1 + sim_random(t->s, 3));
 }
 
 static void
@@ -113,8 +118,7 @@ store_errors(struct sim_story *t)
     t->bp.n_kills = sim_random(t->s, 3);
     for (uint32_t i = 0; i < t->n_guests; i++)
         t->gp[i].errors = true;
-    sim_story_begin(t);
-    sim_story_end(t);
+    with_cuts(t, sim_random(t->s, 3));
 }
 
 /* A short life, connected twice: the k-th call that can fail does. */
@@ -145,6 +149,26 @@ failing_frontend(struct sim_story *t)
     short_life(t);
 }
 
+/* Everything at once. */
+static void
+all_weather(struct sim_story *t)
+{
+    t->s->p_fail = sim_random(t->s, 2) ? 1u << sim_random(t->s, 10) : 0;
+    t->bp.p_error = sim_random(t->s, 2) ? 1u << sim_random(t->s, 12) : 0;
+    t->bp.n_kills = sim_random(t->s, 6);
+    t->bp.faulty = sim_random(t->s, 2);
+    t->bp.owned = sim_random(t->s, 2);
+    for (uint32_t i = 0; i < t->n_guests; i++) {
+        t->gp[i].errors = true;
+        t->gp[i].faulty = sim_random(t->s, 2);
+        t->gp[i].n_closes = sim_random(t->s, 3);
+        t->gp[i].n_crashes = sim_random(t->s, 3);
+        t->gp[i].vanishes = sim_random(t->s, 8) == 0;
+    }
+    sim_story_begin(t);
+    sim_story_end(t);
+}
+
 enum kind {
     SOUND,
     WRONG, /* must fail for some seed */
@@ -161,6 +185,7 @@ static const struct {
     { "power", power_cut, SOUND },
     { "come-and-go", come_and_go, SOUND },
     { "store-errors", store_errors, SOUND },
+    { "all-weather", all_weather, SOUND },
     { "backend-fails", failing_backend, EVERY },
     { "frontend-fails", failing_frontend, EVERY },
     { "no-fence", no_fence, WRONG },

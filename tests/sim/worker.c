@@ -68,6 +68,16 @@ stored(struct fh_rec_log *log)
     (void)sim_enter(&w->party->plat, SIM_HOOK, log->n_stores);
 }
 
+/* Dies after the @n-th store from now. */
+static void
+plan_store(struct sim_worker *w, uint32_t n)
+{
+    w->dies_at = w->worker.log.n_stores + n;
+    if (!w->b->p.yield_in_hook)
+        w->worker.log.hook_at = w->dies_at;
+}
+
+/* A store from the start on, a moment, or soon after a queue is connected. */
 static void
 plan_death(struct sim_worker *w)
 {
@@ -79,13 +89,24 @@ plan_death(struct sim_worker *w)
     if (!b->kills_left)
         return;
     b->kills_left--;
-    if (sim_random(b->s, 3)) {
-        w->dies_at = 1 + sim_random(b->s, sim_random(b->s, 2) ? 60 : 600);
-        if (!w->worker.log.hook_at)
-            w->worker.log.hook_at = w->dies_at;
-    } else {
+    switch (sim_random(b->s, 4)) {
+    case 0:
+        plan_store(w, 1 + sim_random(b->s, sim_random(b->s, 2) ? 60 : 600));
+        return;
+    case 1:
         sim_after(b->s, sim_random(b->s, 3000000), death_is_due, w, 0);
+        return;
     }
+    w->dies_connected = true;
+}
+
+static void
+plan_death_connected(struct sim_worker *w)
+{
+    if (!w->dies_connected)
+        return;
+    w->dies_connected = false;
+    plan_store(w, 1 + sim_random(w->b->s, sim_random(w->b->s, 2) ? 30 : 300));
 }
 
 void
@@ -163,6 +184,7 @@ connect_queue(struct sim_worker *w, uint32_t i, bool resume)
     if (r)
         return r;
     seat->serving = true;
+    plan_death_connected(w);
     return fh_worker_add_queue(&w->worker, &seat->queue);
 }
 

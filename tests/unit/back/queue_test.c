@@ -436,6 +436,46 @@ failed_flush__is_sticky_across_lives(void **state)
 }
 
 static void
+put_flushes(struct world *w, uint32_t first, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct fh_blkif_req req = {.op = FH_BLKIF_FLUSH, .id = first + i};
+
+        w_put(w, &req);
+    }
+    w_publish(w);
+    w_run(w);
+}
+
+/* Of two fsyncs that run together only one is told of a failure. */
+static void
+flushes__are_never_under_way_together(void **state)
+{
+    const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT, .mock = true};
+    struct world *w = w_new(&s);
+
+    (void)state;
+    put_flushes(w, 0, 3);
+    EXPECT_EQ(w->mock.n, 1);
+    w_mock_finish(w, 0);
+    w_run(w);
+    expect_answer(w, 0, FH_BLKIF_OKAY, "the first");
+    EXPECT_EQ(w->answer[1].n + w->answer[2].n, 0);
+    EXPECT_EQ(w->mock.n, 1, "one for both of the others");
+    put_flushes(w, 3, 2);
+    EXPECT_EQ(w->mock.n, 1);
+    w->mock.result = FH_EIO;
+    w_mock_finish(w, 0);
+    w_run(w);
+    w->mock.result = 0;
+    for (uint32_t i = 1; i < 5; i++)
+        expect_answer(w, i, FH_BLKIF_ERROR, "the others");
+    EXPECT_EQ(w->mock.n, 0);
+    EXPECT_EQ(w->mock.n_flushes, 2);
+    w_free(w);
+}
+
+static void
 failed_io__is_an_error_of_its_request_only(void **state)
 {
     const struct w_setup s = {.grants = FH_WK_GRANTS_PERSISTENT, .mock = true};
@@ -654,6 +694,7 @@ main(void)
         cmocka_unit_test(scribbled_own_indices__do_not_matter),
         cmocka_unit_test(overlapping_writes__are_held_back_in_order),
         cmocka_unit_test(failed_flush__is_sticky_across_lives),
+        cmocka_unit_test(flushes__are_never_under_way_together),
         cmocka_unit_test(failed_io__is_an_error_of_its_request_only),
         cmocka_unit_test(too_few_buffers__make_requests_wait_in_order),
         cmocka_unit_test(turn__moves_a_bounded_amount_of_data),
