@@ -393,6 +393,7 @@ def case_cycles():
 
         lives(10)
         pid = w.serve_process.pid
+        time.sleep(1) # our last question's connection is still being closed
         before = counts(pid)
         nodes = len((w.xs("ls", "-f", "/") or "").splitlines())
         lives(100)
