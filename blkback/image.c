@@ -150,14 +150,19 @@ check_kind(struct fh_image *img, char *why)
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
         return refuse(FH_EINVAL, why, "%s %s, not a disk image", img->target,
                       kind_name(st.st_mode));
+    img->is_block = S_ISBLK(st.st_mode);
     return 0;
 }
 
+/* O_EXCL on a block device: refused while it is mounted, or part of another
+ * one, and nobody can mount it while we have it. */
 static int
 open_flags(const struct fh_image *img)
 {
+    const bool claim = img->is_block && !img->read_only && !img->shared;
+
     return (img->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK |
-           O_NOCTTY;
+           O_NOCTTY | (claim ? O_EXCL : 0);
 }
 
 /* Is a worker still writing whose backend is gone? */
@@ -319,15 +324,17 @@ open_file(struct fh_image *img, char *why)
     if (r)
         return r;
     img->lock_fd = open(img->target, open_flags(img));
+    if (img->lock_fd < 0 && errno == EBUSY)
+        return refuse(FH_EBUSY, why, "%s is mounted, or in use elsewhere",
+                      img->target);
     if (img->lock_fd < 0)
         return refuse(-errno, why, "%s: cannot open it for %s: %s",
                       img->target, img->read_only ? "reading" : "writing",
                       strerror(errno));
     if (fstat(img->lock_fd, &st))
         return refuse(-errno, why, "%s: %s", img->target, strerror(errno));
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+    if (img->is_block ? !S_ISBLK(st.st_mode) : !S_ISREG(st.st_mode))
         return refuse(FH_EINVAL, why, "%s changed its kind", img->target);
-    img->is_block = S_ISBLK(st.st_mode);
     img->dev = img->is_block ? st.st_rdev : st.st_dev;
     img->ino = img->is_block ? 0 : st.st_ino;
     r = take_lock(img, why);

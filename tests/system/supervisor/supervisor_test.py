@@ -114,6 +114,51 @@ def case_locks():
             claim(True, "another program's lock is refused")
 
 
+def case_block_device():
+    """A block device is served, and never beside somebody who claims it."""
+    image = os.path.join(os.environ.get("TMPDIR", "/tmp"),
+                         f"freehold-loop.{os.getpid()}")
+    os.truncate(os.open(image, os.O_CREAT | os.O_RDWR, 0o600), 8 << 20)
+    made = subprocess.run(["losetup", "-f", "--show", image], check=False,
+                          text=True, capture_output=True)
+    if made.returncode:
+        os.unlink(image)
+        print("skipped: losetup:", made.stderr.strip())
+        sys.exit(77)
+    loop = made.stdout.strip()
+    node = image + ".node"
+    try:
+        with World() as w:
+            d = w.domain()
+            rdev = os.stat(loop).st_rdev
+            os.mknod(node, stat.S_IFBLK | 0o600, rdev)
+            fd = os.open(loop, os.O_RDONLY | os.O_EXCL) # as mount(2) does
+            refused(w, "is mounted, or in use", "a claimed device", domid=d,
+                    target=loop, mode="w")
+            os.close(fd)
+            r = w.ctl("attach", domid=d, target=loop, mode="w")
+            claim(r["ok"] and r["device"]["sectors"] == 16384, "attach")
+            for mode in "rw":
+                refused(w, "", f"by another node, mode {mode}", domid=d,
+                        target=node, mode=mode)
+            try:
+                os.open(loop, os.O_RDONLY | os.O_EXCL)
+                claim(False, "nobody can mount it now")
+            except OSError:
+                claim(True, "nobody can mount it now")
+            g = Guest(w, d)
+            g.ask("connect")
+            claim(g.ask("write 4 500") == ["ok", "0", "0"], "write")
+            os.kill(w.worker_pid(d), signal.SIGKILL)
+            claim(g.ask("verify 4 500") == ["ok", "0", "0"],
+                  "verify, across a worker's death")
+    finally:
+        for path in (image, node):
+            if os.path.exists(path):
+                os.unlink(path)
+        subprocess.run(["losetup", "-d", loop], check=False)
+
+
 def case_one_supervisor():
     """A run directory has one supervisor; it leaves it clean."""
     with World() as w:
