@@ -98,10 +98,16 @@ rig_start(const char *program)
 void
 rig_stop(void)
 {
+    char lock[80];
+
     if (fh_hvctl_stop(rig.dir))
         rig_die("fhv does not stop: %s", fh_hvctl_error());
     waitpid(rig.fhv, NULL, 0);
-    (void)rmdir(rig.dir);
+    /* Its lock stays, by design: a file that is locked cannot be replaced. */
+    snprintf(lock, sizeof(lock), "%s/lock", rig.dir);
+    (void)unlink(lock);
+    if (rmdir(rig.dir))
+        rig_die("%s: %s", rig.dir, strerror(errno));
 }
 
 int
