@@ -17,7 +17,7 @@ help:
 	@echo "make run IMAGE=path   the same with your own disk image, read-only"
 	@echo "make run IMAGE=path RW=1    ... and one guest may write to it"
 	@echo "make test             install what is missing, build, run every test"
-	@echo "make bench            measure; one row per claim"
+	@echo "make bench            measure; one row per claim (QUICK=1: in a minute)"
 	@echo "make check            the style and layer checks alone"
 	@echo "make check-NAME       one of them: scripts/check-NAME"
 	@echo "make install          into PREFIX=$(PREFIX), below DESTDIR if set"
@@ -43,7 +43,7 @@ test:
 bench:
 	@scripts/deps build run
 	@$(MAKE) --no-print-directory build
-	@exec bench/bench $(BUILD)
+	@exec bench/run --build $(BUILD) $(if $(QUICK),--quick)
 
 check:
 	@for c in scripts/check-*; do echo "$$c"; "$$c" || exit 1; done

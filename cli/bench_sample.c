@@ -182,8 +182,9 @@ fh_bench_ring_limit(struct fh_bench_world *w, double *iops)
     *strrchr(exe, '/') = 0;
     snprintf(cmd, sizeof(cmd),
              "exec '%s/../bench/ring-limit' --pairs %u --depth %u --size %llu "
-             "--seconds 2 --polling %s --json",
+             "--seconds %d --polling %s --json",
              exe, o->guests, o->depth, (unsigned long long)o->size,
+             o->seconds < 2 ? 1 : 2,
              o->polling ? "off" : "on");
     f = popen(cmd, "re");
     if (!f || !fgets(line, sizeof(line), f))
