@@ -41,7 +41,7 @@ test:
 	@scripts/test-run $(BUILD)
 
 bench:
-	@scripts/deps build run
+	@scripts/deps build run bench
 	@$(MAKE) --no-print-directory build
 	@exec bench/run --build $(BUILD) $(if $(QUICK),--quick)
 
@@ -52,7 +52,7 @@ check-%:
 	@scripts/check-$*
 
 deps:
-	@scripts/deps build run test
+	@scripts/deps build run test bench
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

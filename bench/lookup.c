@@ -135,8 +135,9 @@ loop_segments(uint32_t n)
     return sum;
 }
 
-static const char *const names[] = { "none",     "pgrant", "request",  "redblack",
-                                     "balanced", "array",  "pgrant11", NULL };
+static const char *const names[] = { "none",     "pgrant",   "request",
+                                     "redblack", "balanced", "array",
+                                     "pgrant11", NULL };
 
 /* One copy of the loop for each structure, each with its look-up inlined. */
 static __attribute__((noinline)) uint64_t
@@ -161,12 +162,6 @@ run_lookups(unsigned structure, uint32_t n)
     abort();
 }
 
-static struct node *
-node_of(uint32_t i)
-{
-    return nodes[i];
-}
-
 /*
  * Links nodes[0 .. n-1] into a tree: level by level, each middle the root of
  * its range.
@@ -188,7 +183,7 @@ balance(uint32_t n)
 
         if (t.from == t.to)
             continue;
-        *t.link = node_of(mid);
+        *t.link = nodes[mid];
         todo[depth++] = (__typeof__(todo[0])){ t.from, mid,
                                                &nodes[mid]->child[0] };
         todo[depth++] = (__typeof__(todo[0])){ mid + 1, t.to,
