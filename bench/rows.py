@@ -12,6 +12,10 @@ import plot
 ROWS = []
 
 
+class Failed(Exception):
+    """A command did not do what was asked of it."""
+
+
 def row(key, source, claim):
     """Registers a function as the row @key."""
     def register(function):
@@ -37,7 +41,11 @@ def disk_bench(lab, guests, grants, *more):
 def guests(lab, r):
     shares, limits, ours = [], [], []
     for n in lab.guests:
-        j = disk_bench(lab, n, "persistent", "--ring-limit")
+        try:
+            j = disk_bench(lab, n, "persistent", "--ring-limit")
+        except Failed as e:
+            r.fail(str(e))
+            continue
         share = j["of_ring_limit"]
         shares.append((n, share))
         ours.append((n, j["iops"]))
@@ -50,7 +58,9 @@ def guests(lab, r):
                 limits[-1][1]:
             r.note(f"{n} guests: the two runs of the bare rings differ by "
                    "more than half: something else was running")
-    at5 = dict(shares)[5]
+    at5 = dict(shares).get(5)
+    if at5 is None:
+        raise Failed("nothing to compare with: no figure at 5 guests")
     worst = min(share for _, share in shares)
     r.old = "bare rings: " + ", ".join(f"{n}: {plot.figure(v)}"
                                        for n, v in limits)
