@@ -13,5 +13,5 @@ check "persistent grants are on" grep_log g1 'persistent grants: enabled'
 sum=$(log_of g1 | sed -n 's/^GUEST sum //p')
 check "sha256 of the image is the guest's" \
     [ "$(sha256sum </tmp/disk.img | cut -d' ' -f1)" = "$sum" ]
-check "e2fsck finds it clean" e2fsck -fn /tmp/disk.img
+check "e2fsck finds it clean" /bin/e2fsck -fn /tmp/disk.img
 check "no disk is left" no_disks
