@@ -31,11 +31,8 @@ deliver_to_supervisor(void *arg, uint64_t m)
 {
     struct sim_worker *w = arg;
     struct sim_back *b = w->b;
-    const uint32_t type = SIM_MSG_TYPE(m);
 
-    /* What a dead worker had sent and nobody read is lost with its socket. */
-    if (w != b->worker || !b->sup ||
-        (type <= SIM_MSG_FAULT && b->state != SIM_READY))
+    if (w != b->worker || !b->sup)
         return;
     sim_inbox_put(&b->inbox, m);
     sim_wake(b->sup, 0);
@@ -209,11 +206,30 @@ fenced(struct sim_back *b)
 }
 
 static void
+unplug(struct sim_back *b, uint64_t m)
+{
+    for (uint32_t i = 0; i < b->n_disks; i++) {
+        struct sim_disk *d = &b->disk[i];
+
+        if (d->removed)
+            continue;
+        if (SIM_MSG_TYPE(m) == SIM_MSG_STOP)
+            fh_device_stop(&d->dev, SIM_MSG_RC(m));
+        else if (fh_device_unplug(&d->dev, false))
+            sim_inbox_put(&b->inbox, m); /* again */
+    }
+}
+
+static void
 handle(struct sim_back *b, uint64_t m)
 {
     struct sim_disk *d = &b->disk[SIM_MSG_DISK(m)];
+    const uint32_t type = SIM_MSG_TYPE(m);
 
-    switch ((enum sim_msg)SIM_MSG_TYPE(m)) {
+    /* What a dead worker had sent and nobody read is lost with its socket. */
+    if (type <= SIM_MSG_FAULT && b->state != SIM_READY)
+        return;
+    switch ((enum sim_msg)type) {
     case SIM_MSG_CONNECT:
         connected(d, SIM_MSG_RC(m));
         return;
@@ -237,9 +253,8 @@ handle(struct sim_back *b, uint64_t m)
             advance(&b->disk[i]);
         return;
     case SIM_MSG_UNPLUG:
-        for (uint32_t i = 0; i < b->n_disks; i++)
-            if (!b->disk[i].removed && fh_device_unplug(&b->disk[i].dev, false))
-                sim_inbox_put(&b->inbox, m); /* again */
+    case SIM_MSG_STOP:
+        unplug(b, m);
         return;
     }
 }
@@ -460,6 +475,13 @@ void
 sim_back_unplug(struct sim_back *b)
 {
     sim_inbox_put(&b->inbox, SIM_MSG(SIM_MSG_UNPLUG, 0, 0));
+    sim_wake(b->sup, 0);
+}
+
+void
+sim_back_stop(struct sim_back *b, bool force)
+{
+    sim_inbox_put(&b->inbox, SIM_MSG(SIM_MSG_STOP, 0, force));
     sim_wake(b->sup, 0);
 }
 

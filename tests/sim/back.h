@@ -68,6 +68,7 @@ struct sim_worker {
     struct sim_inbox inbox;
     uint32_t n_unfenced;
     uint64_t dies_at; /* after so many stores to recovery states; 0: never */
+    uint64_t commit[SIM_DISKS]; /* as of the last store to a recovery state */
     bool dies_connected; /* dies_at is set when a queue is connected */
     uint64_t told_ns; /* when its last message arrives */
     struct sim_worker *older;
@@ -134,6 +135,9 @@ void
 sim_back_unplug(struct sim_back *b);
 bool
 sim_back_removed(const struct sim_back *b);
+/* The backend gives up every disk; @force: without the frontends' consent. */
+void
+sim_back_stop(struct sim_back *b, bool force);
 /* The worker dies when its next chance comes. */
 void
 sim_back_kill_worker(struct sim_back *b);

@@ -14,6 +14,7 @@ enum sim_msg {
     SIM_MSG_DIED,       /* from the kernel, to the supervisor */
     SIM_MSG_FENCED,
     SIM_MSG_UNPLUG,     /* from the toolstack */
+    SIM_MSG_STOP,       /* the same; rc: force */
 };
 
 #define SIM_MSG(type, disk, rc)                                                \

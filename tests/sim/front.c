@@ -259,7 +259,7 @@ close_disk(struct sim_guest *g)
     free(g->mem);
     g->bf = NULL;
     g->mem = NULL;
-    if (g->n_answered >= g->p.n_requests) {
+    if (g->n_answered >= g->p.n_requests || (g->p.may_lose_disk && !g->shut)) {
         sim_say(g->s, "%s is done", g->party->name);
         g->done = true;
     }

@@ -34,6 +34,7 @@ struct sim_guest_params {
     bool vanishes;       /* the domain is destroyed on the way */
     bool faulty;         /* the fault plan is for the frontend */
     bool errors;         /* requests may fail */
+    bool may_lose_disk;  /* the backend may give it up: done then */
 };
 
 struct sim_req {

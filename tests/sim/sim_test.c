@@ -98,6 +98,22 @@ come_and_go(struct sim_story *t)
     sim_story_end(t);
 }
 
+/* The backend goes away, politely or not, while there is work. */
+static void
+taken_away(struct sim_story *t)
+{
+    for (uint32_t i = 0; i < t->n_guests; i++) {
+        t->gp[i].errors = true;
+        t->gp[i].may_lose_disk = true;
+        t->gp[i].quirks &= ~(uint32_t)FH_BLKFRONT_QUIRK_NO_WAIT; /* cannot tell */
+    }
+    t->bp.n_kills = sim_random(t->s, 3);
+    sim_story_begin(t);
+    sim_story_run_for(t, sim_random(t->s, STORM_NS));
+    sim_back_stop(&t->back, sim_random(t->s, 2));
+    sim_story_end(t);
+}
+
 /* The new ring's worker dies before it has begun, and its successor finds the
  * state of the ring before. */
 static void
@@ -184,6 +200,7 @@ static const struct {
     { "kill", kill_worker, SOUND },
     { "power", power_cut, SOUND },
     { "come-and-go", come_and_go, SOUND },
+    { "taken-away", taken_away, SOUND },
     { "store-errors", store_errors, SOUND },
     { "all-weather", all_weather, SOUND },
     { "backend-fails", failing_backend, EVERY },

@@ -74,13 +74,23 @@ sim_story_begin(struct sim_story *t)
         sim_guest_init(&t->guest[i], t->s, &t->gp[i], &t->oracle[i]);
 }
 
+/* It began too late: its disk is not there any more. */
+static bool
+is_left_alone(const struct sim_story *t, uint32_t i)
+{
+    const struct sim_guest *g = &t->guest[i];
+
+    return g->p.may_lose_disk && t->back.disk[i].removed &&
+           (!g->bf || fh_blkfront_state(g->bf) < FH_BLKFRONT_OFFERED);
+}
+
 static bool
 all_done(void *arg)
 {
     const struct sim_story *t = arg;
 
     for (uint32_t i = 0; i < t->n_guests; i++)
-        if (!t->guest[i].done)
+        if (!t->guest[i].done && !is_left_alone(t, i))
             return false;
     return true;
 }

@@ -52,20 +52,37 @@ death_is_due(void *arg, uint64_t a)
     sim_party_doom(w->party);
 }
 
+/* Before this store the commit was what it was after the last one: answers that
+ * are visible already would be given again after a death just now (R3). */
+static void
+check_commit(struct sim_worker *w, uint32_t i)
+{
+    const struct sim_seat *seat = &w->seat[i];
+    const struct fh_queue *q = &seat->queue;
+    uint64_t *last = &w->commit[i];
+
+    if (seat->serving && q->rec.q->active)
+        SIM_CHECK(w->b->s,
+                  (int32_t)(fh_load_relaxed32(&q->ring.shared->rsp_prod) -
+                            (uint32_t)*last) <= 0,
+                  "answers are visible before they are committed");
+    *last = w->b->disk[i].rec ? w->b->disk[i].rec->queue[0].commit : 0;
+}
+
 /* After a store to the recovery state. */
 static void
 stored(struct fh_rec_log *log)
 {
     struct sim_worker *w = log->arg;
 
+    log->hook_at = log->n_stores + 1;
+    for (uint32_t i = 0; i < w->b->n_disks; i++)
+        check_commit(w, i);
     if (log->n_stores == w->dies_at)
         w->party->doomed = true;
-    log->hook_at = w->dies_at;
-    if (w->b->p.yield_in_hook)
-        log->hook_at = log->n_stores + 1 + sim_random(w->b->s, 8);
-    if (w->dies_at > log->n_stores && log->hook_at > w->dies_at)
-        log->hook_at = w->dies_at;
-    (void)sim_enter(&w->party->plat, SIM_HOOK, log->n_stores);
+    if (w->party->doomed ||
+        (w->b->p.yield_in_hook && sim_random(w->b->s, 8) == 0))
+        (void)sim_enter(&w->party->plat, SIM_HOOK, log->n_stores);
 }
 
 /* Dies after the @n-th store from now. */
@@ -73,8 +90,6 @@ static void
 plan_store(struct sim_worker *w, uint32_t n)
 {
     w->dies_at = w->worker.log.n_stores + n;
-    if (!w->b->p.yield_in_hook)
-        w->worker.log.hook_at = w->dies_at;
 }
 
 /* A store from the start on, a moment, or soon after a queue is connected. */
@@ -85,7 +100,7 @@ plan_death(struct sim_worker *w)
 
     w->worker.log.hook = stored;
     w->worker.log.arg = w;
-    w->worker.log.hook_at = b->p.yield_in_hook;
+    w->worker.log.hook_at = 1;
     if (!b->kills_left)
         return;
     b->kills_left--;
