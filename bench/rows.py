@@ -122,6 +122,7 @@ def ways(lab, r):
 @row("counts", "mails 001, 002", "persistent grants take the hypervisor out "
      "of the data path (gate: counts)")
 def counts(lab, r):
+    r.times = False
     per_io = {way: j["per_io"] for way, j in three_ways(lab).items()}
     hypercalls = {way: p["grant_hypercalls"] for way, p in per_io.items()}
     for way, p in per_io.items():
@@ -136,7 +137,8 @@ def counts(lab, r):
     r.ratio = "-"
     r.gate(exact == 0, "persistent: no grant hypercall in the window")
     r.gate(hypercalls["copy"] <= 1, "copy: batched, at most one per I/O")
-    r.gate(hypercalls["map"] >= 1.9, "map: maps and unmaps every I/O")
+    # Two, but for what is under way at the ends of the window.
+    r.gate(hypercalls["map"] >= 1.5, "map: maps and unmaps every I/O")
     r.gate(per_io["persistent"]["notifications"] <= 2,
            "persistent: at most a notification each way per I/O")
     r.gate(all(j["errors"] == 0 for j in lab.ways.values()), "no errors")
@@ -244,6 +246,7 @@ def lookup_instructions(lab, r):
         per[s] = [(n, v - none) for (n, v), (_, none) in zip(per[s],
                                                              per["none"])]
     del per["none"]
+    r.times = False
     compare_lookups(r, per, "instructions")
 
 
