@@ -448,7 +448,7 @@ fh_supervisor_main(const struct fh_supervisor_params *p)
         return 1;
     }
     s->p = *p;
-    s->epoll_fd = s->lock_fd = -1;
+    s->epoll_fd = s->lock_fd = s->spare_fd = -1;
     s->signals.fd = s->xs.fd = s->listener.fd = -1;
     s->next_disk = 1;
     s->started_ns = fh_sup_now();

@@ -9,6 +9,7 @@
  * than a line without an end is dropped.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,6 +268,7 @@ do_detach(struct fh_sup_client *c, struct json_object *req)
     char why[FH_IMAGE_TEXT_MAX] = "";
     struct fh_sup_device *d;
     uint32_t domid, devid;
+    char name[16];
     bool given;
     int r;
 
@@ -276,8 +278,9 @@ do_detach(struct fh_sup_client *c, struct json_object *req)
         return fh_sup_ctl_error("\"vdev\" is missing");
     d = fh_sup_find(s, domid, devid);
     if (!d) {
-        snprintf(why, sizeof(why), "domain %u has no disk %u of ours", domid,
-                 devid);
+        fh_sup_vdev_name(devid, name, sizeof(name));
+        snprintf(why, sizeof(why), "domain %u has no disk %s of ours", domid,
+                 name);
         return fh_sup_ctl_error(why);
     }
     r = d->refused ? 0 : fh_device_unplug(&d->dev, bool_of(req, "force"));
@@ -370,6 +373,45 @@ client_ready(struct fh_sup_source *src, uint32_t events)
     take_lines(c);
 }
 
+static int
+spare_fd(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Tells a client why it is not served; takes @fd over. */
+static void
+turn_away(int fd, const char *why)
+{
+    struct json_object *o = fh_sup_ctl_error(why);
+    char line[256];
+    int n = snprintf(line, sizeof(line), "%s\n", json_object_to_json_string(o));
+
+    json_object_put(o);
+    (void)send(fd, line, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(fd);
+}
+
+/* Somebody waits and there is no descriptor for him: the spare one lets us say
+ * so.  Otherwise the loop would turn for as long as he waits. */
+static void
+turn_away_one(struct fh_sup *s, int listener)
+{
+    char why[128];
+    int error = errno, fd;
+
+    if (error != EMFILE && error != ENFILE)
+        return;
+    snprintf(why, sizeof(why), "the backend has no descriptor for you: %s",
+             strerror(error));
+    if (s->spare_fd >= 0)
+        close(s->spare_fd);
+    fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0)
+        turn_away(fd, why);
+    s->spare_fd = spare_fd();
+}
+
 static void
 listener_ready(struct fh_sup_source *src, uint32_t events)
 {
@@ -378,14 +420,17 @@ listener_ready(struct fh_sup_source *src, uint32_t events)
     uint32_t n = 0;
     int fd = accept4(src->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-    if (fd < 0)
+    if (fd < 0) {
+        turn_away_one(s, src->fd);
         return;
+    }
     for (c = s->clients; c; c = c->next)
         n++;
     c = n < FH_SUP_MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
     if (!c || fh_sup_source_add(s, &c->src, fd, EPOLLIN, client_ready, c)) {
+        turn_away(fd, c ? "the backend cannot watch you"
+                        : "the backend has too many clients");
         free(c);
-        close(fd);
         return;
     }
     c->sup = s;
@@ -431,6 +476,9 @@ fh_sup_ctl_start(struct fh_sup *s)
         return FH_E2BIG;
     socket_path(s, &sa);
     unlink(sa.sun_path); /* we hold the lock: a dead supervisor's */
+    s->spare_fd = spare_fd();
+    if (s->spare_fd < 0)
+        return -errno;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
@@ -458,4 +506,7 @@ fh_sup_ctl_end(struct fh_sup *s)
     for (struct fh_sup_client *c = s->clients; c; c = c->next)
         c->dead = true;
     fh_sup_ctl_reap(s);
+    if (s->spare_fd >= 0)
+        close(s->spare_fd);
+    s->spare_fd = -1;
 }

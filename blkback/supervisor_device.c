@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <fcntl.h>
 #include <errno.h>
 #include <unistd.h>
 #include "base/arith.h"
 #include "blkback/supervisor_int.h"
+#include "blkback/uring.h"
 
 
 enum {
@@ -407,6 +409,40 @@ fh_sup_remove_nodes(struct fh_sup_device *d)
     remove_nodes(d->sup, d->dev.p.domid, d->dev.p.devid);
 }
 
+static const char *
+io_uring_advice(int r)
+{
+    switch (r) {
+    case FH_EMFILE:
+    case FH_ENFILE:
+        return "ulimit -n";
+    case FH_ENOMEM:
+        return "its rings are locked memory: ulimit -l";
+    }
+    return "Linux 6.1 or newer, and kernel.io_uring_disabled = 0, are needed";
+}
+
+/* A worker sleeps in io_uring, whatever its disks are: without it the guest
+ * would wait for a disk that never comes. */
+static int
+check_io_uring(char *why)
+{
+    struct io_uring_params p = {
+        .flags = IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER |
+                 IORING_SETUP_DEFER_TASKRUN,
+        .cq_entries = FH_URING_CQES,
+    };
+    int fd = (int)syscall(SYS_io_uring_setup, FH_URING_SQES, &p);
+    int r = fd < 0 ? -errno : 0;
+
+    if (fd >= 0)
+        close(fd);
+    if (r)
+        snprintf(why, FH_IMAGE_TEXT_MAX, "io_uring is not available: %s (%s)",
+                 strerror(-r), io_uring_advice(r));
+    return r;
+}
+
 static int
 check_attach(struct fh_sup *s, const struct fh_sup_attach *a, char *why)
 {
@@ -414,7 +450,8 @@ check_attach(struct fh_sup *s, const struct fh_sup_attach *a, char *why)
 
     snprintf(path, sizeof(path), "/local/domain/%u", a->domid);
     if (!exists(s, path)) {
-        snprintf(why, FH_IMAGE_TEXT_MAX, "there is no domain %u", a->domid);
+        snprintf(why, FH_IMAGE_TEXT_MAX, "there is no domain %u; `freehold hv "
+                 "create` makes one (on Xen: xl create)", a->domid);
         return FH_ENOENT;
     }
     front_path_of(path, sizeof(path), a->domid, a->devid);
@@ -423,7 +460,7 @@ check_attach(struct fh_sup *s, const struct fh_sup_attach *a, char *why)
                  a->domid, a->vdev);
         return FH_EEXIST;
     }
-    return 0;
+    return check_io_uring(why);
 }
 
 int

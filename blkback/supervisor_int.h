@@ -70,6 +70,7 @@ struct fh_sup_worker {
     struct fh_sup_worker *next;
     uint32_t number;
     int domid; /* serves this guest only; -1: anybody */
+    bool is_killed; /* by us: @reason says why */
     bool is_split; /* made for one disk, which may be the one that kills */
     enum fh_sup_worker_state state;
     pid_t pid;
@@ -160,6 +161,7 @@ struct fh_sup {
     struct fh_sup_source signals;
     struct fh_sup_source xs;
     struct fh_sup_source listener;
+    int spare_fd; /* given up for a moment to refuse a client */
     struct fh_sup_device *devices;
     struct fh_sup_worker *workers;
     struct fh_sup_client *clients;

@@ -187,6 +187,7 @@ fh_sup_worker_start(struct fh_sup_worker *w)
     if (w->state != FH_SUP_NONE && w->state != FH_SUP_WAITING)
         return;
     w->incarnations++;
+    w->is_killed = false;
     r = spawn(w, sock, fence, &stats_fd);
     if (!r) {
         w->state = FH_SUP_STARTING;
@@ -316,7 +317,8 @@ fh_sup_worker_kill(struct fh_sup_worker *w, const char *why)
         return;
     fh_sup_log(w->sup, "worker %u (pid %d): killed: %s", w->number,
                (int)w->pid, why);
-    snprintf(w->reason, sizeof(w->reason), "%s", why);
+    snprintf(w->reason, sizeof(w->reason), "worker killed: %s", why);
+    w->is_killed = true;
     kill(w->pid, SIGKILL);
 }
 
@@ -359,6 +361,17 @@ on_ready(struct fh_sup_worker *w)
     fh_sup_link_ready(w);
 }
 
+/* The worker's own message says at which step. */
+static void
+could_not_start(struct fh_sup_worker *w, int32_t rc)
+{
+    char why[64];
+
+    snprintf(why, sizeof(why), "it could not start: %s",
+             rc < 0 && rc > -4096 ? strerror(-rc) : "?");
+    fh_sup_worker_kill(w, why);
+}
+
 static void
 worker_socket(struct fh_sup_source *src, uint32_t events)
 {
@@ -381,7 +394,7 @@ worker_socket(struct fh_sup_source *src, uint32_t events)
     switch ((enum fh_wk_type)m.type) {
     case FH_WK_READY:
         if (m.rc)
-            fh_sup_worker_kill(w, "it could not start");
+            could_not_start(w, m.rc);
         else
             on_ready(w);
         return;
@@ -404,7 +417,9 @@ worker_socket(struct fh_sup_source *src, uint32_t events)
 static void
 describe_death(struct fh_sup_worker *w, const siginfo_t *si)
 {
-    if (si->si_code == CLD_EXITED)
+    if (w->is_killed)
+        ; /* by us, and we know why */
+    else if (si->si_code == CLD_EXITED)
         snprintf(w->reason, sizeof(w->reason), "worker exited with status %d",
                  si->si_status);
     else

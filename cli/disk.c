@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* attach, detach, list, status: one question each to the supervisor. */
+#include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
@@ -185,7 +186,9 @@ add_target(struct json_object *o, const char *target)
         return FH_OPT_GO;
     }
     path = realpath(target, NULL);
-    add_string(o, "target", path ? path : target);
+    if (!path)
+        return fh_opt_fail("attach", "%s: %s", target, strerror(errno));
+    add_string(o, "target", path);
     free(path);
     return FH_OPT_GO;
 }

@@ -142,7 +142,7 @@ create_error(int r, const char *name)
         return "a process of an earlier domain of this number still runs under "
                "its uid";
     case FH_EMFILE:
-        return "no descriptor is left";
+        return "no file descriptor is left (its limit: ulimit -n)";
     }
     return strerror(-r);
 }

@@ -174,6 +174,12 @@ hv_init(struct fh_hv *hv, const struct options *o)
     if (hv->is_isolated)
         hv->is_isolated = uids_usable(hv, o->name);
     hv->fd_limit = fd_limit_raise();
+    if (hv->fd_limit < 2 * FH_HV_FDS_RESERVED) {
+        fprintf(stderr, "%s: %u file descriptors are not enough: at least %u "
+                        "(ulimit -n)\n",
+                o->name, hv->fd_limit, 2 * FH_HV_FDS_RESERVED);
+        return FH_EMFILE;
+    }
     hv->next_domid = 1;
     TAILQ_INIT(&hv->work);
     hv->epfd = epoll_create1(EPOLL_CLOEXEC);

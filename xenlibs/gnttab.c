@@ -74,6 +74,8 @@ file_hold(xengnttab_handle *h, uint64_t id, struct fh_gntlib_file **out)
         f = calloc(1, sizeof(*f));
         if (!f || a.n_fds != 1) {
             free(f);
+            while (a.n_fds)
+                close(a.fds[--a.n_fds]);
             return FH_ENOMEM;
         }
         f->id = id;
@@ -407,7 +409,12 @@ xengnttab_unmap(xengnttab_handle *xgt, void *start_address, uint32_t count)
         goto out;
     }
     fh_tally_syscall();
-    munmap(range->addr, (size_t)count * FH_PAGE_BYTES);
+    if (munmap(range->addr, (size_t)count * FH_PAGE_BYTES) < 0) {
+        /* No room to split a mapping: the pages stay the caller's. */
+        r = -errno;
+        fh_gntlib_add(xgt, range);
+        goto out;
+    }
     r = pages_release(xgt, range->pages, count);
     free(range);
 out:
