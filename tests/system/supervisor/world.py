@@ -77,19 +77,24 @@ class World:
         self.run_dir = os.path.join(self.dir, "r")
         self.processes = []
         self.serve_process = None
-        self.run("hv", "start", "--uid-base", str(self.uid_base()))
         self.log = os.path.join(self.dir, "serve.log")
-        if fake:
-            self.serve_fake(fake, fence)
-        else:
-            self.serve(*serve_options)
+        try:
+            self.run("hv", "start", "--uid-base", str(self.uid_base()))
+            if fake:
+                self.serve_fake(fake, fence)
+            else:
+                self.serve(*serve_options)
+        except BaseException:
+            self.__exit__()
+            raise
 
     @staticmethod
     def uid_base():
         """Worlds that run at the same time need uids of their own."""
         global n_worlds
         n_worlds += 1
-        return 1300000000 + (os.getpid() * 8 + n_worlds) % 3000000 * 256
+        # A block each: workers' uids are 16384 above those of domains.
+        return 1300000000 + (os.getpid() * 8 + n_worlds) % 23000 * 32768
 
     def __enter__(self):
         return self
