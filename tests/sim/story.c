@@ -72,6 +72,9 @@ sim_story_begin(struct sim_story *t)
     }
     for (uint32_t i = 0; i < t->n_guests; i++)
         sim_guest_init(&t->guest[i], t->s, &t->gp[i], &t->oracle[i]);
+    /* A scenario may want fewer guests than it was dealt. */
+    for (uint32_t i = t->n_guests; i < SIM_GUESTS; i++)
+        sim_oracle_free(&t->oracle[i]);
 }
 
 /* It began too late: its disk is not there any more. */
