@@ -115,7 +115,6 @@ move_some(struct sim_io *x, bool all)
 static void
 io_free(struct sim_io *x)
 {
-    free(x->moved);
     x->o->n_io--;
     *x = (struct sim_io){ .used = false };
 }
@@ -260,7 +259,7 @@ submit(struct fh_store *st, struct fh_store_io *io)
     };
     if (io->n_vecs)
         x->vec = io->vec[0];
-    x->moved = calloc(1, io_sectors(x) + 1);
+    SIM_CHECK(o->m->s, io_sectors(x) <= SIM_IO_SECTORS, "too long an I/O");
     o->n_io++;
     return 0;
 }

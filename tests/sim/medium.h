@@ -20,7 +20,10 @@
 #include "blkback/store/store.h"
 #include "sim.h"
 
-enum { SIM_MEDIUM_IOS = 64 }; /* under way at an opening, at most */
+enum {
+    SIM_MEDIUM_IOS = 64,   /* under way at an opening, at most */
+    SIM_IO_SECTORS = 4096, /* of one: 512 segments */
+};
 
 struct sim_medium {
     struct sim *s;
@@ -43,7 +46,7 @@ struct sim_io {
     enum fh_store_op op;
     uint64_t sector;
     struct fh_store_vec vec; /* one, or the I/O is synchronous */
-    uint8_t *moved;          /* [sectors] */
+    uint8_t moved[SIM_IO_SECTORS];
     int result;
     bool used;
     bool kicked;
