@@ -3,9 +3,9 @@
  * freehold bench: starts a private world, drives it, measures, cleans up.
  *
  * The window: when every guest is ready (connected, every buffer used once,
- * the disk filled if contents are verified), all counters are read, the guests
- * are told to measure, and after --seconds all counters are read again while
- * the load still runs.  Only then the guests drain and leave.
+ * the disk filled if contents are verified) and has kept still meanwhile, the
+ * load begins; a moment later all counters are read, and after --seconds they
+ * are read again while the load still runs.  Only then the guests drain and leave.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -29,6 +29,7 @@
 enum {
     READY_MS = 120000, /* connect and, with --verify, fill */
     DRAIN_MS = 60000,
+    SETTLE_MS = 300, /* caches and pollers */
     TICK_MS = 5,
 };
 
@@ -188,7 +189,11 @@ measure(struct fh_bench_world *w)
 {
     struct fh_bench_sample *from = &w->sample[0], *to = &w->sample[1];
 
-    if (await(w, FH_BENCH_READY, READY_MS) || fh_bench_sample(w, from))
+    if (await(w, FH_BENCH_READY, READY_MS))
+        return FH_EXIT_FAILURE;
+    set_phase(w, FH_BENCH_RUN);
+    sleep_ms(SETTLE_MS);
+    if (fh_bench_sample(w, from))
         return FH_EXIT_FAILURE;
     set_phase(w, FH_BENCH_MEASURE);
     if (run_window(w) || fh_bench_sample(w, to))

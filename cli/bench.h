@@ -52,7 +52,9 @@ struct fh_bench_options {
 };
 
 enum fh_bench_phase {
-    FH_BENCH_WARM,    /* connect, touch every buffer, fill for verification */
+    FH_BENCH_WARM,    /* connect, touch every buffer, fill for verification,
+                         then keep still: others still connect */
+    FH_BENCH_RUN,     /* load, not measured yet */
     FH_BENCH_MEASURE,
     FH_BENCH_STOP,    /* drain and leave */
 };

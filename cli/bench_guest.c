@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <freehold/blkfront.h>
 #include "base/arith.h"
@@ -28,6 +29,7 @@
 enum {
     BATCH = 64,
     PICK_TRIES = 64, /* for a block that has no request in flight */
+    STILL_US = 5000,
 };
 
 #define CONNECT_NS (20ull * 1000 * 1000 * 1000)
@@ -325,13 +327,22 @@ warm_up(struct guest *g)
     return true;
 }
 
+/* Until every guest is ready: a load now would only keep others from that. */
+static void
+keep_still(struct guest *g)
+{
+    while (fh_load_acquire32(&g->area->phase) == FH_BENCH_WARM)
+        usleep(STILL_US);
+}
+
 static int
 load(struct guest *g)
 {
-    if ((g->busy && !fill_disk(g)) || !warm_up(g))
+    if ((g->busy && !fill_disk(g)) || !warm_up(g) || !drain(g))
         return give_up(g, "the disk went away during warm-up (%s)",
                        fh_blkfront_fault_name(fh_blkfront_fault(g->bf)));
     fh_store_release32(&g->area->state, FH_BENCH_READY);
+    keep_still(g);
     while (!follow_phase(g))
         if (!turn(g, true))
             return give_up(g, "the disk went away (%s)",
