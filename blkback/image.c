@@ -212,8 +212,8 @@ take_lock(struct fh_image *img, char *why)
         return refuse(FH_EBUSY, why,
                       img->read_only
                           ? "%s is attached for writing elsewhere"
-                          : "%s is in use elsewhere (a second writable attach "
-                            "needs \"shared\")",
+                          : "%s is in use elsewhere (a writer has it alone, "
+                            "unless every attach is --shared)",
                       img->target);
     }
     if (!img->shared && has_stray_writer(img->lock_fd))
