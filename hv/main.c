@@ -210,6 +210,19 @@ ready_tell(int fd)
         close(fd);
 }
 
+/* A daemon that kept its caller's standard error would keep whoever reads from
+ * it waiting, `x=$(freehold hv start 2>&1)` for one. */
+static void
+stderr_leave(void)
+{
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null < 0)
+        return;
+    dup2(null, 2);
+    close(null);
+}
+
 static int
 hv_run(struct fh_hv *hv, const struct options *o)
 {
@@ -219,6 +232,8 @@ hv_run(struct fh_hv *hv, const struct options *o)
     if (dprintf(hv->lock_fd, "%d\n", (int)getpid()) < 0)
         perror("fhv: lock");
     if (r == 0) {
+        if (!o->is_foreground)
+            stderr_leave();
         ready_tell(o->ready_fd);
         r = fh_hv_loop(hv);
     }
