@@ -275,10 +275,14 @@ static void
 execer(const struct fh_hvctl_domain *dom, int in, int out, void *arg)
 {
     xenevtchn_handle *ev = xenevtchn_open(NULL, XENEVTCHN_NO_CLOEXEC);
-    char words[4][16];
+    char words[4][16], libs[sizeof(world.dir) + 4];
     int port = ev ? xenevtchn_bind_unbound_port(ev, 0) : -1;
     char byte;
 
+    /* The build may be in a directory that only its owner may enter: after the
+     * exec the loader, under this domain's uid, finds the staged libraries. */
+    snprintf(libs, sizeof(libs), "%s/lib", world.dir);
+    CHECK(!setenv("LD_LIBRARY_PATH", libs, 1));
     CHECK(port > 0);
     tell(out, &port, sizeof(port));
     hear(in, &byte, 1); /* an event came, and is masked now */
