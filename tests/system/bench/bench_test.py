@@ -157,9 +157,9 @@ def compare_with_strace(trace, args):
               f"{dict(seen)}")
         # The counters are read some moments beside the ends of the window, and
         # a worker's are those of its last whole turn: with a mapping for each
-        # request that is 32 requests of 13 calls.
-        turn = 32 * 13 if "map" in args else 0
-        if abs(total - counted) > 0.05 * total + 60 + turn:
+        # request that is 32 requests of 13 calls, at either end.
+        turns = 2 * 32 * 13 if "map" in args else 0
+        if abs(total - counted) > 0.05 * total + 60 + turns:
             fail(f"{word}: {counted} counted, strace saw {total}")
 
 
