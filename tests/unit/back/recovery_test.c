@@ -255,6 +255,9 @@ tell(size_t way, uint64_t kill_at, uint32_t more_kills)
     log->hook_at = kill_at ? log->n_stores + kill_at : 0;
     n = log->n_stores;
     run_story(s);
+    /* A death that the story was too short for must not come later: the frame
+     * that it would jump to is gone. */
+    log->hook_at = 0;
     n = log->n_stores - n;
     check_end(s, ways[way].name);
     w_free(s->w);
