@@ -242,25 +242,37 @@ rq_fail(struct fh_rq *rq)
     fh_queue_answer(rq, FH_BLKIF_ERROR);
 }
 
-/* The data of a read is in the buffer: to the guest with it. */
-static void
-rq_data_out(struct fh_rq *rq)
+/*
+ * Moves the data between buffer and guest.  True: moved.  False: collected for
+ * a grant copy, with the request in state @copying; or the request has failed.
+ */
+static bool
+rq_move_data(struct fh_rq *rq, struct fh_copy_batch *batch,
+             enum fh_rq_state copying)
 {
     int r = rq_map_segs(rq);
 
     if (r == MAP_COPY) {
         rq->copy = true;
-        rq->state = FH_RQ_OUT;
-        rq_collect_data(rq, &rq->q->back->out, true);
-        return;
+        rq->state = copying;
+        rq_collect_data(rq, batch, copying == FH_RQ_OUT);
+        return false;
     }
     if (r) {
         rq_fail(rq);
-        return;
+        return false;
     }
     rq_copy_mapped(rq);
     rq_unmap_segs(rq);
-    fh_queue_answer(rq, FH_BLKIF_OKAY);
+    return true;
+}
+
+/* The data of a read is in the buffer: to the guest with it. */
+static void
+rq_data_out(struct fh_rq *rq)
+{
+    if (rq_move_data(rq, &rq->q->back->out, FH_RQ_OUT))
+        fh_queue_answer(rq, FH_BLKIF_OKAY);
 }
 
 static void
@@ -376,21 +388,8 @@ rq_data_in(struct fh_rq *rq)
 static void
 rq_write_buffered(struct fh_rq *rq)
 {
-    int r = rq_map_segs(rq);
-
-    if (r == MAP_COPY) {
-        rq->copy = true;
-        rq->state = FH_RQ_IN;
-        rq_collect_data(rq, &rq->q->back->in, false);
-        return;
-    }
-    if (r) {
-        rq_fail(rq);
-        return;
-    }
-    rq_copy_mapped(rq);
-    rq_unmap_segs(rq);
-    rq_data_in(rq);
+    if (rq_move_data(rq, &rq->q->back->in, FH_RQ_IN))
+        rq_data_in(rq);
 }
 
 static bool
