@@ -406,6 +406,14 @@ fh_image_worker_fd(struct fh_image *img)
     return fd;
 }
 
+void
+fh_image_give_back(struct fh_image *img, int fd)
+{
+    if (img->fd >= 0)
+        close(img->fd);
+    img->fd = fd;
+}
+
 bool
 fh_image_conflicts(const struct fh_image *a, const struct fh_image *b)
 {

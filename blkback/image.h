@@ -69,6 +69,11 @@ fh_image_close(struct fh_image *img);
 int
 fh_image_worker_fd(struct fh_image *img);
 
+/* Takes @fd, which fh_image_worker_fd() returned, as the witness again: its
+ * worker never used it. */
+void
+fh_image_give_back(struct fh_image *img, int fd);
+
 /* True when both are the same storage and one of them writes unshared. */
 bool
 fh_image_conflicts(const struct fh_image *a, const struct fh_image *b);

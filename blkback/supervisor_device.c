@@ -166,7 +166,7 @@ fh_sup_device_new(struct fh_sup *s, const struct fh_sup_attach *a, char *why)
         return NULL;
     d->sup = s;
     d->number = s->next_disk++;
-    d->rec_fd = -1;
+    d->rec_fd = d->opening_fd = -1;
     d->image.fd = d->image.lock_fd = -1;
     d->latency_ns = a->latency_ns;
     d->dev.p.domid = (uint16_t)a->domid;
@@ -191,6 +191,8 @@ fh_sup_device_free(struct fh_sup_device *d)
     if (d->dev.p.plat)
         fh_device_fini(&d->dev);
     fh_image_close(&d->image);
+    if (d->opening_fd >= 0)
+        close(d->opening_fd);
     if (d->rec_fd >= 0)
         close(d->rec_fd);
     free(d);

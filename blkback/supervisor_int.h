@@ -41,6 +41,8 @@ enum {
     FH_SUP_EARLY_SPLIT = 4,     /* then its disks are separated */
     FH_SUP_EARLY_FREE = 2,      /* so often it costs no delay, */
     FH_SUP_BACKOFF_MS = 25,     /* then this one, doubling */
+    FH_SUP_RESUME_TRIES = 10,   /* of a resume that lacks resources, */
+    FH_SUP_RESUME_MS = 20,      /* after this, doubling: 20 s in all */
     FH_SUP_STOP_MS = 3000,      /* guests may close by themselves, */
     FH_SUP_STOP_FORCED_MS = 5000, /* then drain, */
     FH_SUP_STOP_EXIT_MS = 2000,   /* then workers exit */
@@ -115,10 +117,13 @@ struct fh_sup_device {
     struct fh_image image;
     uint32_t latency_ns;
     int rec_fd;      /* recovery file */
+    int opening_fd;  /* of the image, with a worker that has not answered; -1 */
     struct fh_sup_worker *worker;
     enum fh_sup_link link;
     bool want;       /* the queue is to be up */
     bool resume;     /* a dead worker had the queue */
+    uint32_t resume_tries; /* that failed for want of resources, in a row */
+    uint64_t resume_ns;    /* when to try again; 0: at once */
     uint32_t seq;    /* of the request that is out; 0: none */
     uint32_t seq_type;
     uint64_t answer_due_ns;

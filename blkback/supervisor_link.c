@@ -34,12 +34,18 @@ answer_ns(const struct fh_sup *s)
 uint64_t
 fh_sup_link_deadline(const struct fh_sup_device *d)
 {
-    return d->seq ? d->answer_due_ns : UINT64_MAX;
+    if (d->seq)
+        return d->answer_due_ns;
+    return d->resume_ns ? d->resume_ns : UINT64_MAX;
 }
 
 void
 fh_sup_link_overdue(struct fh_sup_device *d)
 {
+    if (d->resume_ns && fh_sup_now() >= d->resume_ns) {
+        d->resume_ns = 0;
+        fh_sup_link_advance(d);
+    }
     if (!d->seq || fh_sup_now() < d->answer_due_ns)
         return;
     d->answer_due_ns = UINT64_MAX; /* its death resets it */
@@ -67,12 +73,28 @@ finish(struct fh_sup_device *d)
 
     d->worker = NULL;
     d->resume = false;
+    d->resume_ns = 0;
+    d->resume_tries = 0;
     if (w)
         fh_sup_worker_release(w);
     fh_device_disconnected(&d->dev, 0);
 }
 
-/* The worker could not do it: the handshake hears of it, once. */
+/* A ring whose guest has requests in it is not given up for want of resources
+ * in this moment.  False: it was tried often enough. */
+static bool
+try_again(struct fh_sup_device *d)
+{
+    uint64_t pause = (uint64_t)FH_SUP_RESUME_MS * 1000000;
+
+    if (d->resume_tries >= FH_SUP_RESUME_TRIES)
+        return false;
+    d->resume_ns = fh_sup_now() + (pause << d->resume_tries++);
+    return true;
+}
+
+/* The worker could not do it: a new ring hears of it, once; one that a dead
+ * worker had waits, unless it is the frontend's doing (a verdict). */
 static void
 failed(struct fh_sup_device *d, int rc)
 {
@@ -80,9 +102,26 @@ failed(struct fh_sup_device *d, int rc)
         d->want = false;
         d->resume = false;
         fh_device_connected(&d->dev, rc);
-    } else {
+    } else if (rc > 0 || !try_again(d)) {
         fh_device_fault(&d->dev, rc);
+    } else {
+        fh_sup_log(d->sup, "domain %u %s: cannot resume yet: %s",
+                   d->dev.p.domid, d->vdev, strerror(-rc));
     }
+}
+
+/* The witness that a worker was given counts until it has answered: one that
+ * could not open its disk has not asked it. */
+static void
+end_opening(struct fh_sup_device *d, bool opened)
+{
+    if (d->opening_fd < 0)
+        return;
+    if (opened)
+        close(d->opening_fd);
+    else
+        fh_image_give_back(&d->image, d->opening_fd);
+    d->opening_fd = -1;
 }
 
 static void
@@ -105,8 +144,7 @@ open_disk(struct fh_sup_device *d)
     m.u.disk.latency_ns = d->latency_ns;
     m.u.disk.replay = d->resume;
     request(d, &m, FH_WK_DISK_OPEN, fds, null ? 1 : 2);
-    if (!null)
-        close(store);
+    d->opening_fd = store;
 }
 
 static void
@@ -164,10 +202,10 @@ fh_sup_link_advance(struct fh_sup_device *d)
 {
     if (!d->worker || d->seq || d->worker->state != FH_SUP_READY)
         return;
-    if (d->want)
-        go_up(d);
-    else
+    if (!d->want)
         go_down(d);
+    else if (!d->resume_ns)
+        go_up(d);
 }
 
 static bool
@@ -206,6 +244,7 @@ queue_up(struct fh_sup_device *d)
 {
     d->link = FH_SUP_LINK_QUEUE;
     d->faulted = false;
+    d->resume_tries = 0;
     if (d->resume)
         note_resumed(d);
     d->resume = true;
@@ -218,6 +257,7 @@ answered(struct fh_sup_device *d, uint32_t type, int rc)
 {
     switch ((enum fh_wk_type)type) {
     case FH_WK_DISK_OPEN:
+        end_opening(d, rc == 0);
         if (rc)
             failed(d, rc);
         else
@@ -288,6 +328,7 @@ fh_sup_link_died(struct fh_sup_worker *w)
             continue;
         if (d->seq && d->seq_type == FH_WK_QUEUE_CONNECT)
             d->resume = true;
+        end_opening(d, false);
         if (d->link == FH_SUP_LINK_QUEUE)
             fh_sup_link_stats(d, &d->base);
         d->seq = 0;

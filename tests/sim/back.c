@@ -81,6 +81,8 @@ static void
 finish(struct sim_disk *d)
 {
     d->resume = false;
+    d->resume_ns = 0;
+    d->resume_tries = 0;
     fh_device_disconnected(&d->dev, 0);
 }
 
@@ -88,6 +90,8 @@ static void
 advance(struct sim_disk *d)
 {
     if (d->b->state != SIM_READY || d->asked)
+        return;
+    if (d->want && !d->up && d->resume_ns > d->b->s->now_ns)
         return;
     if (d->want && !d->up)
         ask(d, SIM_MSG_CONNECT);
@@ -147,6 +151,16 @@ static const struct fh_device_ops device_ops = {
     .log = op_log,
 };
 
+/* Want of resources passes. */
+static bool
+try_again(struct sim_disk *d)
+{
+    if (d->resume_tries >= SIM_RESUME_TRIES)
+        return false;
+    d->resume_ns = d->b->s->now_ns + (SIM_RESUME_NS << d->resume_tries++);
+    return true;
+}
+
 static void
 connected(struct sim_disk *d, int rc)
 {
@@ -154,13 +168,14 @@ connected(struct sim_disk *d, int rc)
     if (!rc) {
         d->up = true;
         d->resume = true;
+        d->resume_tries = 0;
         if (d->dev.phase == FH_DEVICE_CONNECTING)
             fh_device_connected(&d->dev, 0);
     } else if (d->dev.phase == FH_DEVICE_CONNECTING) {
         d->want = false;
         d->resume = false;
         fh_device_connected(&d->dev, rc);
-    } else {
+    } else if (rc > 0 || !try_again(d)) {
         fh_device_fault(&d->dev, rc);
     }
     if (!rc || !d->want)
@@ -293,6 +308,12 @@ sup_run(void *actor)
         if (d->removed)
             continue;
         fh_device_run(&d->dev);
+        if (d->resume_ns && b->s->now_ns >= d->resume_ns) {
+            d->resume_ns = 0;
+            advance(d);
+        }
+        if (d->resume_ns && d->resume_ns < due)
+            due = d->resume_ns;
         if (!d->removed && fh_device_deadline_ns(&d->dev) < due)
             due = fh_device_deadline_ns(&d->dev);
     }
@@ -413,6 +434,8 @@ sim_back_plug(struct sim_back *b, uint32_t index, uint16_t domid)
     madvise(d->rec, sizeof(*d->rec), MADV_DONTNEED);
     fh_rec_format(d->rec, b->p.n_sectors, domid, 51712, index + 1);
     d->want = d->resume = d->up = d->removed = false;
+    d->resume_ns = 0;
+    d->resume_tries = 0;
     d->asked = SIM_ASK_NOTHING;
     b->sup->faulty = false; /* the toolstack is not on trial */
     write_nodes(b, domid);

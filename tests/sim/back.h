@@ -20,7 +20,10 @@ enum {
     SIM_DISKS = 4,
     SIM_INBOX = 64,
     SIM_BACK_DOMID = 0,
+    SIM_RESUME_TRIES = 10, /* of a resume that lacks resources, */
 };
+
+#define SIM_RESUME_NS 50000ull /* after this, doubling */
 
 struct sim_back;
 struct sim_worker;
@@ -37,6 +40,8 @@ struct sim_disk {
     struct fh_device_queue ring;
     bool want;
     bool resume;
+    uint32_t resume_tries;
+    uint64_t resume_ns; /* when to try again; 0: at once */
     bool up;
     enum sim_ask asked;
     bool removed;
