@@ -76,6 +76,7 @@ enum fh_hv_op {
     FH_HV_EV_UNBIND,
     FH_HV_EV_RESTRICT,
     FH_HV_EV_PORT,        /* descriptors of a bound port, after ADOPT */
+    FH_HV_EV_VIRQ,
     FH_HV_OPS,            /* one more than the last */
 };
 

@@ -36,6 +36,7 @@ static const struct {
     [FH_HV_EV_UNBIND] = { FH_HV_KIND_EVTCHN, fh_hv_ev_unbind },
     [FH_HV_EV_RESTRICT] = { FH_HV_KIND_EVTCHN, fh_hv_ev_restrict },
     [FH_HV_EV_PORT] = { FH_HV_KIND_EVTCHN, fh_hv_ev_port },
+    [FH_HV_EV_VIRQ] = { FH_HV_KIND_EVTCHN, fh_hv_ev_virq },
 };
 
 bool

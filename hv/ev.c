@@ -481,7 +481,7 @@ remote_find(struct fh_hv_conn *conn, struct fh_hv_domain **out)
     if (!conn->evh)
         return FH_EINVAL;
     if (conn->evh->restricted >= 0 && domid != (uint64_t)conn->evh->restricted)
-        return FH_EPERM;
+        return FH_EACCES;
     *out = domid == DOMID_SELF
                ? conn->dom
                : fh_hv_domain_find(conn->hv, (uint32_t)domid);
@@ -499,6 +499,8 @@ fh_hv_ev_alloc(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
     r = remote_find(conn, &remote);
     if (r)
         return r;
+    if (conn->evh->restricted >= 0) /* as Linux: whoever is named */
+        return FH_EACCES;
     r = chan_new(conn->dom, remote, &chan);
     if (r)
         return r;
@@ -569,11 +571,20 @@ fh_hv_ev_restrict(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
     if (!conn->evh)
         return FH_EINVAL;
     if (conn->evh->restricted >= 0)
-        return FH_EPERM;
+        return FH_EACCES;
     if (!domid || domid >= DOMID_FIRST_RESERVED)
         return FH_EINVAL;
     conn->evh->restricted = (int)domid;
     return 0;
+}
+
+/* There are none; but a handle that may have none is told that first. */
+int
+fh_hv_ev_virq(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
+{
+    if (!conn->evh)
+        return FH_EINVAL;
+    return conn->evh->restricted >= 0 ? FH_EACCES : FH_ENOSYS;
 }
 
 int

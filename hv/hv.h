@@ -397,7 +397,7 @@ LIST_HEAD(fh_hv_slotfile_list, fh_hv_slotfile);
 
 extern const struct fh_evtchn_ops fh_hv_ev_ops;
 fh_hv_call fh_hv_ev_open, fh_hv_ev_adopt, fh_hv_ev_alloc, fh_hv_ev_bind,
-    fh_hv_ev_unbind, fh_hv_ev_restrict, fh_hv_ev_port;
+    fh_hv_ev_unbind, fh_hv_ev_restrict, fh_hv_ev_port, fh_hv_ev_virq;
 bool
 fh_hv_ev_close(struct fh_hv_conn *conn, uint32_t budget);
 /* Keeps the channel of @port of @dom, though the port may be closed: its

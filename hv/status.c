@@ -30,6 +30,7 @@ static const char *const op_names[FH_HV_OPS] = {
     [FH_HV_EV_UNBIND] = "ev_unbind",
     [FH_HV_EV_RESTRICT] = "ev_restrict",
     [FH_HV_EV_PORT] = "ev_port",
+    [FH_HV_EV_VIRQ] = "ev_virq",
 };
 
 static void

@@ -11,8 +11,9 @@
  * masked until it is unmasked; a freshly bound one is pending; notifying a port
  * of somebody else is ENOTCONN; unmasking one does nothing.
  *
- * The peer writes to our slots.  It can lose its events or ring for nothing;
- * whether a port is masked we know ourselves.
+ * The peer writes to our slots.  It can lose its events or ring for nothing.
+ * Whether a port is masked is in the slot and nowhere else: the handle may be
+ * open in several processes, and who takes an event need not be who unmasks.
  *
  * Threads: any, a lock per handle; it is never held while waiting.
  */
@@ -52,7 +53,6 @@ struct port {
     uint32_t number;
     int bell; /* -1: registered by whoever had the handle before us */
     int tx;
-    bool is_masked;
     bool is_queued;
     struct slotmap *map;
     FH_SHARED struct fh_evslot *own, *peer;
@@ -461,7 +461,13 @@ xenevtchn_bind_interdomain(xenevtchn_handle *xce, uint32_t domid,
 xenevtchn_port_or_error_t
 xenevtchn_bind_virq(xenevtchn_handle *xce, unsigned int virq)
 {
-    return fail(FH_ENOSYS);
+    const struct fh_hv_req req = { .op = FH_HV_EV_VIRQ, .arg = { virq } };
+    int r;
+
+    pthread_mutex_lock(&xce->lock);
+    r = fh_hvc_call(&xce->hvc, &req, -1, NULL);
+    pthread_mutex_unlock(&xce->lock);
+    return fail(r ? r : FH_ENOSYS);
 }
 
 int
@@ -521,13 +527,11 @@ xenevtchn_unmask(xenevtchn_handle *xce, evtchn_port_t port)
 
     pthread_mutex_lock(&xce->lock);
     p = port_get(xce, port);
-    if (p && (p->is_masked || xce->is_adopted)) {
-        p->is_masked = false;
-        if (fh_evslot_unmask(p->own) && !p->is_queued) {
-            p->is_queued = true;
-            TAILQ_INSERT_TAIL(&xce->queue, p, queue_link);
-            local_ring(xce);
-        }
+    if (p && fh_evslot_is_masked(p->own) && fh_evslot_unmask(p->own) &&
+        !p->is_queued) {
+        p->is_queued = true;
+        TAILQ_INSERT_TAIL(&xce->queue, p, queue_link);
+        local_ring(xce);
     }
     pthread_mutex_unlock(&xce->lock);
     return 0;
@@ -557,10 +561,8 @@ event_take(xenevtchn_handle *xce, uint64_t mark)
 
     pthread_mutex_lock(&xce->lock);
     p = mark == LOCAL ? queue_pop(xce) : port_get(xce, (uint32_t)mark);
-    if (p && !p->is_masked && fh_evslot_take(p->own)) {
-        p->is_masked = true;
+    if (p && fh_evslot_take(p->own))
         number = p->number;
-    }
     pthread_mutex_unlock(&xce->lock);
     return number;
 }

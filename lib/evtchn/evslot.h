@@ -96,6 +96,13 @@ fh_evslot_unmask(FH_SHARED struct fh_evslot *slot)
     return fh_fetch_and32(&slot->state, ~FH_EVSLOT_MASKED) & FH_EVSLOT_PENDING;
 }
 
+/* Whether an event was taken and not yet unmasked, by whichever process. */
+static inline bool
+fh_evslot_is_masked(FH_SHARED struct fh_evslot *slot)
+{
+    return fh_load_relaxed32(&slot->state) & FH_EVSLOT_MASKED;
+}
+
 /* Masks the slot without taking anything: nothing is delivered until
  * fh_evslot_unmask(). */
 static inline void
