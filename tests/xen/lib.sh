@@ -34,43 +34,87 @@ send_file() {
     } >/dev/ttyS1
 }
 
-scenario_begin() {
+# scenario_run NAME: as a session of its own, and not for ever.
+scenario_run() {
     scenario=$1
-    failed=0
+    limit=$(sed -n 's/^# limit: *\([0-9]*\).*/\1/p' "/scenarios/$1.sh")
+    rm -rf /tmp/* /var/log/xen/guest-*.log
     dmesg -c >/dev/null
-    rm -f /var/log/xen/guest-*.log
+    setsid sh -c ". /scenarios/lib.sh; scenario=$1; failed=0
+        . /scenarios/$1.sh; scenario_end" &
+    session=$!
+    n=0
+    while [ $n -lt $((${limit:-300} * 2)) ] && kill -0 $session 2>/dev/null; do
+        sleep 0.5
+        n=$((n + 1))
+    done
+    if kill -0 $session 2>/dev/null; then
+        kill -9 -$session
+        not_ok "it did not end in ${limit:-300} s"
+        scenario_end
+    elif ! wait $session; then
+        not_ok "its shell did not end well"
+        scenario_end
+    fi
 }
 
-# A BUG or an oops of dom0's kernel fails the scenario that it happened in.
+# What a scenario leaves behind is cleared away; what it should not leave
+# behind fails it: a BUG or an oops of dom0's kernel, a core file.
 scenario_end() {
+    end_guests
     stop_daemon
     dmesg >/tmp/dmesg
-    if grep -qE 'BUG|Oops|Bad page|I/O error|Call Trace' /tmp/dmesg; then
-        not_ok "dom0's kernel log is clean"
+    if grep -E 'BUG|Oops|Bad page|I/O error|Call Trace' /tmp/dmesg >/tmp/bad
+    then
+        not_ok "dom0's kernel log is clean ($(head -1 /tmp/bad))"
     fi
-    if [ $failed = 1 ]; then
-        send_file /tmp/dmesg dmesg
-        xenstore-ls -f >/tmp/xs 2>&1
-        send_file /tmp/xs xenstore
-        [ -f /tmp/daemon.log ] && send_file /tmp/daemon.log daemon
-        for f in /var/log/xen/guest-*.log; do
-            [ -f "$f" ] && send_file "$f" "$(basename "$f")"
-        done
-    fi
+    for f in /tmp/core.*; do
+        [ ! -e "$f" ] || not_ok "a program crashed: $f"
+    done
+    [ $failed = 0 ] || send_logs
+    rm -f /tmp/core.*
     say "done $scenario"
 }
 
+send_logs() {
+    send_file /tmp/dmesg dmesg
+    xenstore-ls -f >/tmp/xs 2>&1
+    send_file /tmp/xs xenstore
+    xl dmesg >/tmp/xl-dmesg 2>&1
+    send_file /tmp/xl-dmesg xen
+    for f in /tmp/*.log /var/log/xen/*.log; do
+        [ ! -f "$f" ] || send_file "$f" "$(basename "$f")"
+    done
+}
+
+# Every guest that is still there.
+end_guests() {
+    for id in $(xenstore-list /local/domain 2>/dev/null); do
+        [ "$id" = 0 ] || xl destroy "$id" >>/tmp/destroy.log 2>&1
+    done
+}
+
 start_daemon() {
-    freehold serve --verbose "$@" >/tmp/daemon.log 2>&1 &
-    daemon=$!
-    wait_until 10 freehold list >/dev/null 2>&1
+    freehold serve --verbose "$@" >>/tmp/daemon.log 2>&1 &
+    echo $! >/tmp/daemon.pid
+    wait_until 20 freehold list >/dev/null 2>&1
+}
+
+daemon() {
+    cat /tmp/daemon.pid 2>/dev/null
 }
 
 stop_daemon() {
-    [ -n "$daemon" ] || return 0
-    kill "$daemon" 2>/dev/null
-    wait "$daemon" 2>/dev/null
-    daemon=
+    pid=$(daemon)
+    [ -n "$pid" ] || return 0
+    kill "$pid" 2>/dev/null
+    n=0
+    while kill -0 "$pid" 2>/dev/null && [ $n -lt 100 ]; do
+        sleep 0.1
+        n=$((n + 1))
+    done
+    kill -9 "$pid" 2>/dev/null
+    rm -f /tmp/daemon.pid
 }
 
 # wait_until SECONDS COMMAND...
@@ -85,13 +129,18 @@ wait_until() {
     return 1
 }
 
+# disk IMAGE [VDEV]: a disk of ours, as xl.cfg's list has it.
+disk() {
+    echo "'format=raw,vdev=${2:-xvda},access=rw,script=block-freehold,target=$1'"
+}
+
 # guest NAME DISK EXTRA: configuration of a PV guest.
 guest() {
     cat >"/tmp/$1.cfg" <<EOF
 name = "$1"
-kernel = "/guest/vmlinuz"
-ramdisk = "/guest/guest.cpio.gz"
-memory = 640
+kernel = "/guest/vmlinux"
+ramdisk = "/guest/guest.cpio"
+memory = 384
 vcpus = 1
 on_poweroff = "destroy"
 on_crash = "destroy"

@@ -4,7 +4,7 @@
 
 truncate -s 64M /tmp/disk.img
 check "the daemon starts" start_daemon
-guest g1 "'format=raw,vdev=xvda,access=rw,script=block-freehold,target=/tmp/disk.img'" \
+guest g1 "$(disk /tmp/disk.img)" \
     "do=fio,fs,sum"
 check "xl create" create g1
 check "the guest ends" wait_until 180 gone g1

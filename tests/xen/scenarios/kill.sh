@@ -21,7 +21,7 @@ for persistent in 1 0; do
     name=k$persistent
     truncate -s 32M "/tmp/$name.img"
     check "the daemon starts" start_daemon
-    guest $name "'format=raw,vdev=xvda,access=rw,script=block-freehold,target=/tmp/$name.img'" \
+    guest $name "$(disk /tmp/$name.img)" \
         "do=loop,sum rounds=6 persistent=$persistent"
     check "xl create" create $name
     wait_until 90 grep_log $name '^GUEST round 1' || not_ok "$name: starts"

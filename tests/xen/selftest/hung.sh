@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: MIT
+# A guest that never ends.
+# limit: 60
+# must say: not ok hung: the guest ends
+
+truncate -s 32M /tmp/h.img
+check "the daemon starts" start_daemon
+guest h1 "$(disk /tmp/h.img)" "do=stay"
+check "xl create" create h1
+check "the guest ends" wait_until 15 gone h1
