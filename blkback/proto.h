@@ -9,7 +9,8 @@
  *
  * A worker starts as a fork of the supervisor's own program (freehold
  * --worker, fh_worker_main()), opens its grant and event-channel handles while
- * it still may, then drops to a uid of its own.  Its life:
+ * it still may (on real Xen a broker has the grants: broker.h), then drops to a
+ * uid of its own and into a sandbox (sandbox.h).  Its life:
  *
  *   S: HELLO (fence pipe's write end, statistics page)       W: READY
  *   S: DISK_OPEN (store's descriptor, recovery file)         W: DONE
@@ -51,6 +52,12 @@ enum fh_wk_grants {
     FH_WK_GRANTS_MAP,        /* map and unmap per request: for measurement */
 };
 
+enum fh_wk_broker {
+    FH_WK_BROKER_AUTO, /* on real Xen */
+    FH_WK_BROKER_ON,   /* or the worker does not start */
+    FH_WK_BROKER_OFF,
+};
+
 enum { FH_WK_MAX_RING_PAGES = 16 };
 
 struct fh_wk_msg {
@@ -69,7 +76,15 @@ struct fh_wk_msg {
                                       recovery state; 0: never */
             uint32_t no_fence;     /* tests: leave the fence out */
             uint32_t memlock_pages; /* registered buffers at most; 0: none */
+            uint32_t domid;      /* the only guest of this worker, for good; 0:
+                                    any, it has several */
+            uint32_t broker;     /* enum fh_wk_broker */
+            uint32_t no_sandbox; /* bool */
         } hello;
+        struct {
+            uint32_t broker_pid; /* 0: none */
+            uint32_t sandboxed;  /* bool */
+        } ready;
         struct {
             uint32_t store;     /* enum fh_wk_store */
             uint32_t read_only; /* bool */

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "blkback/device.h"
+#include "blkback/proto.h"
 
 struct fh_supervisor_params {
     const char *run_dir;   /* NULL: /run/freehold; made if missing */
@@ -26,6 +27,8 @@ struct fh_supervisor_params {
     uint32_t poll_max_ns;  /* 0: the worker's default */
     uint32_t memlock_pages; /* registered buffers per worker at most; 0: 64
                                MiB; UINT32_MAX: none */
+    enum fh_wk_broker broker; /* of the workers' grants */
+    bool no_sandbox;       /* workers stay without */
     bool verbose;
     int ready_fd;          /* a byte is written when devices can be attached,
                               then it is closed; -1: none */

@@ -76,6 +76,8 @@ struct fh_sup_worker {
     bool is_split; /* made for one disk, which may be the one that kills */
     enum fh_sup_worker_state state;
     pid_t pid;
+    uint32_t broker_pid;  /* as it says; 0: none */
+    bool sandboxed;       /* as it says */
     struct fh_sup_source pidfd;
     struct fh_sup_source sock;
     struct fh_sup_source fence; /* read end; EOF: nothing of the last process's

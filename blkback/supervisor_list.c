@@ -189,6 +189,11 @@ list_worker(const struct fh_sup_worker *w)
         add_number(o, "domid", (uint64_t)w->domid);
     add_text(o, "state", fh_sup_worker_state_name(w->state));
     add_number(o, "pid", (uint64_t)w->pid);
+    if (w->state == FH_SUP_READY) {
+        add_bool(o, "sandboxed", w->sandboxed);
+        add_bool(o, "broker", w->broker_pid);
+        add_number(o, "broker_pid", w->broker_pid);
+    }
     add_number(o, "devices", w->n_devices);
     add_number(o, "incarnations", w->incarnations);
     add_number(o, "restarts", w->restarts);

@@ -29,6 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/arith.h"
+#include "blkback/broker.h"
 #include "blkback/supervisor_int.h"
 
 extern char **environ;
@@ -113,6 +114,9 @@ send_hello(struct fh_sup_worker *w, int fence_fd, int stats_fd)
     m.u.hello.kill_after = w->incarnations == 1 ? p->kill_after : 0;
     m.u.hello.no_fence = p->no_fence;
     m.u.hello.memlock_pages = memlock_pages(p);
+    m.u.hello.domid = w->domid > 0 ? (uint32_t)w->domid : 0;
+    m.u.hello.broker = p->broker;
+    m.u.hello.no_sandbox = p->no_sandbox;
     fh_sup_worker_send(w, &m, fds, 2);
 }
 
@@ -350,13 +354,15 @@ fh_sup_worker_send(struct fh_sup_worker *w, const struct fh_wk_msg *m,
 }
 
 static void
-on_ready(struct fh_sup_worker *w)
+on_ready(struct fh_sup_worker *w, const struct fh_wk_msg *m)
 {
     if (w->state != FH_SUP_STARTING) {
         fh_sup_worker_kill(w, "it said READY twice");
         return;
     }
     w->state = FH_SUP_READY;
+    w->broker_pid = m->u.ready.broker_pid;
+    w->sandboxed = m->u.ready.sandboxed;
     w->reason[0] = '\0';
     fh_sup_link_ready(w);
 }
@@ -396,7 +402,7 @@ worker_socket(struct fh_sup_source *src, uint32_t events)
         if (m.rc)
             could_not_start(w, m.rc);
         else
-            on_ready(w);
+            on_ready(w, &m);
         return;
     case FH_WK_DONE:
         fh_sup_link_answer(w, &m);
@@ -419,6 +425,12 @@ describe_death(struct fh_sup_worker *w, const siginfo_t *si)
 {
     if (w->is_killed)
         ; /* by us, and we know why */
+    else if (si->si_code == CLD_EXITED && si->si_status == FH_BROKER_DIED)
+        snprintf(w->reason, sizeof(w->reason), "worker exited: its broker died");
+    else if (si->si_code != CLD_EXITED && si->si_status == SIGSYS)
+        snprintf(w->reason, sizeof(w->reason),
+                 "worker died of SIGSYS: a system call that its sandbox "
+                 "forbids");
     else if (si->si_code == CLD_EXITED)
         snprintf(w->reason, sizeof(w->reason), "worker exited with status %d",
                  si->si_status);
@@ -459,6 +471,7 @@ worker_died(struct fh_sup_source *src, uint32_t events)
     count_death(w);
     fh_sup_link_died(w);
     w->pid = 0;
+    w->broker_pid = 0;
     fh_sup_source_close(s, &w->pidfd);
     /* Unread messages hold descriptors: the fence's write end among them. */
     fh_sup_source_close(s, &w->sock);

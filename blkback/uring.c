@@ -9,9 +9,13 @@
  */
 #include "blkback/uring.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/arith.h"
 #include "base/shared.h"
 
 enum { TAG_WATCH = 1 };
@@ -23,11 +27,58 @@ init_ring(struct fh_uring *u)
 {
     struct io_uring_params p = {
         .flags = IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER |
-                 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+                 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+                 IORING_SETUP_R_DISABLED,
         .cq_entries = FH_URING_CQES,
     };
 
     return io_uring_queue_init_params(FH_URING_SQES, &u->ring, &p);
+}
+
+/* The library has functions for these two, but Debian 12's does not let
+ * programs link with them. */
+static int
+ring_register(struct fh_uring *u, unsigned what, void *arg, uint32_t n)
+{
+    return syscall(SYS_io_uring_register, u->ring.ring_fd, what, arg, n) < 0
+               ? -errno
+               : 0;
+}
+
+/*
+ * A ring makes system calls that no filter sees: it does I/O on what is open,
+ * and waits, and nothing else from now on.
+ */
+static int
+restrict_ring(struct fh_uring *u)
+{
+    static const uint8_t ops[] = {
+        IORING_OP_READ,       IORING_OP_WRITE, IORING_OP_READ_FIXED,
+        IORING_OP_WRITE_FIXED, IORING_OP_FSYNC, IORING_OP_POLL_ADD,
+        IORING_OP_TIMEOUT,
+    };
+    static const uint8_t registers[] = {
+        IORING_REGISTER_FILES_UPDATE,
+        IORING_REGISTER_BUFFERS_UPDATE,
+        IORING_REGISTER_ENABLE_RINGS,
+    };
+    struct io_uring_restriction r[FH_ARRAY_SIZE(ops) +
+                                  FH_ARRAY_SIZE(registers) + 1] = { 0 };
+    uint32_t n = 0;
+    int rc;
+
+    for (uint32_t i = 0; i < FH_ARRAY_SIZE(ops); i++, n++) {
+        r[n].opcode = IORING_RESTRICTION_SQE_OP;
+        r[n].sqe_op = ops[i];
+    }
+    for (uint32_t i = 0; i < FH_ARRAY_SIZE(registers); i++, n++) {
+        r[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+        r[n].register_op = registers[i];
+    }
+    r[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    r[n++].sqe_flags = IOSQE_FIXED_FILE;
+    rc = ring_register(u, IORING_REGISTER_RESTRICTIONS, r, n);
+    return rc ? rc : ring_register(u, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
 static void
@@ -69,14 +120,14 @@ fh_uring_open(struct fh_uring *u, int fence_fd, uint64_t locked_bytes)
         u->open = true;
         r = io_uring_register_files_sparse(&u->ring, FH_URING_FILES);
     }
-    if (r < 0) {
-        fh_uring_close(u);
-        return r;
-    }
     u->locked_bytes_left = locked_bytes;
-    if (io_uring_register_buffers_sparse(&u->ring, FH_URING_BUFFERS))
+    if (!r && io_uring_register_buffers_sparse(&u->ring, FH_URING_BUFFERS))
         u->locked_bytes_left = 0;
-    return 0;
+    if (!r)
+        r = restrict_ring(u);
+    if (r < 0)
+        fh_uring_close(u);
+    return r < 0 ? r : 0;
 }
 
 void

@@ -12,6 +12,10 @@
  * and the fence is an ordinary descriptor: a worker of memory disks is over
  * when its process is.
  *
+ * It does reads, writes, syncs, polls and timeouts on what is open, and is
+ * restricted to them (a filter of system calls does not see what it does): a
+ * further operation must be entered in uring.c's restrict_ring().
+ *
  * Life: open > watch, I/O > close.  One thread, always the same.  Only
  * fh_uring_wait() sleeps.  Never logs.
  */

@@ -83,8 +83,8 @@ fh_wk_close_fds(int *fds)
 
 /* The socket holds more messages than can be under way: this does not block
  * unless the supervisor is stuck, and then nothing better can be done. */
-static void
-send_message(struct fh_wk *wk, const struct fh_wk_msg *m)
+void
+fh_wk_send(struct fh_wk *wk, const struct fh_wk_msg *m)
 {
     while (send(wk->ctl_fd, m, sizeof(*m), MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
@@ -95,7 +95,7 @@ fh_wk_answer(struct fh_wk *wk, enum fh_wk_type type, uint32_t seq, int rc)
 {
     const struct fh_wk_msg m = { .type = type, .seq = seq, .rc = rc };
 
-    send_message(wk, &m);
+    fh_wk_send(wk, &m);
 }
 
 void
@@ -108,7 +108,7 @@ fh_wk_tell_fault(struct fh_worker *w, struct fh_queue *q)
         .queue = q->index,
     };
 
-    send_message(w->arg, &m);
+    fh_wk_send(w->arg, &m);
 }
 
 /* ---- disks ---- */
@@ -208,16 +208,42 @@ open_store(struct fh_wk *wk, struct fh_wk_disk *d, const struct fh_wk_msg *m,
     }
 }
 
+_Static_assert((int)FH_WK_BUFFER_BYTES == (int)FH_BROKER_PART_BYTES,
+               "a part of the broker's arena is a disk's buffers");
+
+/* Memory that a broker can reach, if there is one. */
+static void *
+map_buffers(struct fh_wk *wk)
+{
+    void *at = fh_broker_part(&wk->broker);
+
+    if (at)
+        return at;
+    at = mmap(NULL, FH_WK_BUFFER_BYTES, PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    /* Small requests must not cost huge pages. */
+    (void)madvise(at, FH_WK_BUFFER_BYTES, MADV_NOHUGEPAGE);
+    return at;
+}
+
+static void
+unmap_buffers(struct fh_wk *wk, void *buffers)
+{
+    if (wk->broker.pid)
+        fh_broker_part_free(&wk->broker, buffers);
+    else
+        munmap(buffers, FH_WK_BUFFER_BYTES);
+}
+
 static int
 make_buffers(struct fh_wk *wk, struct fh_wk_disk *d)
 {
-    void *at = mmap(NULL, FH_WK_BUFFER_BYTES, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *at = map_buffers(wk);
 
-    if (at == MAP_FAILED)
-        return -errno;
-    /* Small requests must not cost huge pages. */
-    (void)madvise(at, FH_WK_BUFFER_BYTES, MADV_NOHUGEPAGE);
+    if (!at)
+        return FH_ENOMEM;
     d->buffers = at;
     if (d->store.any.ops == NULL || d->store.any.info.synchronous)
         return 0;
@@ -233,7 +259,7 @@ free_disk(struct fh_wk *wk, struct fh_wk_disk *d)
         d->store.any.ops->close(&d->store.any);
     fh_uring_remove_buffer(&wk->u, d->buffer_index, FH_WK_BUFFER_BYTES);
     if (d->buffers)
-        munmap(d->buffers, FH_WK_BUFFER_BYTES);
+        unmap_buffers(wk, d->buffers);
     if (d->mem)
         munmap(d->mem, d->mem_bytes);
     if (d->rec)

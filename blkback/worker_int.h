@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/poller.h"
+#include "blkback/broker.h"
 #include "blkback/proto.h"
 #include "blkback/store/stores.h"
 #include "blkback/uring.h"
@@ -60,6 +61,8 @@ struct fh_wk {
     bool is_broken; /* a message made no sense: exit at once */
     uint32_t number;
     const char *step; /* of its life, for messages */
+    bool is_sandboxed;
+    struct fh_broker broker; /* of grants, on real Xen */
     struct fh_xenplat x;
     struct fh_uring u;
     struct fh_poller poller;
@@ -90,6 +93,8 @@ fh_wk_close_disks(struct fh_wk *wk);
 /* QUEUE_FAULT. */
 void
 fh_wk_tell_fault(struct fh_worker *w, struct fh_queue *q);
+void
+fh_wk_send(struct fh_wk *wk, const struct fh_wk_msg *m);
 void
 fh_wk_answer(struct fh_wk *wk, enum fh_wk_type type, uint32_t seq, int rc);
 /* Receives a message.  1: one came; 0: none; negative: the end.  At most

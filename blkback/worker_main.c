@@ -2,15 +2,14 @@
 /*
  * A worker process: its start, its loop, its sleep.
  *
- * Everything that needs a right is opened first (grants, event channels), then
- * the process takes a uid of its own, and only then it makes the ring and
- * speaks of disks.  It does not ask to die with its supervisor: a supervisor's
- * death must not be a guest's.
+ * Everything that needs a right is opened first (event channels, grants or the
+ * broker of grants), then the process takes a uid of its own, makes the ring,
+ * goes into its sandbox, and only then speaks of disks.  It does not ask to die
+ * with its supervisor: a supervisor's death must not be a guest's.
  */
 #include "blkback/worker_main.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +22,8 @@
 #include <unistd.h>
 
 #include "base/arith.h"
+#include "blkback/gntdev.h"
+#include "blkback/sandbox.h"
 #include "blkback/worker_int.h"
 
 /* The CPU time costs a system call, so it is asked for no more often. */
@@ -35,24 +36,6 @@ die(struct fh_rec_log *log)
 {
     (void)log;
     raise(SIGKILL);
-}
-
-/* Gives up root and the way back to it. */
-static int
-drop_privileges(uint32_t uid)
-{
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        return -errno;
-    if (!uid)
-        return 0;
-    if (setgroups(0, NULL) || setresgid(uid, uid, uid) ||
-        setresuid(uid, uid, uid))
-        return -errno;
-    /* Other processes of this uid could trace us otherwise; there should be
-     * none. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-        return -errno;
-    return 0;
 }
 
 /* Best effort: where it is refused, buffers are not registered. */
@@ -99,6 +82,66 @@ take_fence(const struct fh_wk_msg *m, int *fds)
     return -1;
 }
 
+/* On real Xen, unless it is not wanted.  FH_ENODEV: wanted, and not Xen. */
+static int
+wants_broker(const struct fh_wk_msg *m, bool *yes)
+{
+    const bool is_xen = !fh_xenplat_is_local() && fh_gntdev_is_here();
+    const uint32_t mode = m->u.hello.broker;
+
+    *yes = is_xen && mode != FH_WK_BROKER_OFF;
+    return mode == FH_WK_BROKER_ON && !is_xen ? FH_ENODEV : 0;
+}
+
+static int
+open_broker(struct fh_wk *wk, const struct fh_wk_msg *m, int fence)
+{
+    const struct fh_broker_params p = {
+        .domid = (uint16_t)m->u.hello.domid,
+        .uid = m->u.hello.uid,
+        .fence_fd = fence,
+        .sandbox = wk->is_sandboxed,
+    };
+    int r = fh_broker_start(&wk->broker, &p);
+
+    if (!r)
+        fh_broker_attach(&wk->broker, &wk->x.plat);
+    return r;
+}
+
+/* Event channels first: they tell which world this is. */
+static int
+open_platform(struct fh_wk *wk, const struct fh_wk_msg *m, int fence,
+              const char **step)
+{
+    bool broker;
+    int r;
+
+    *step = "event channels";
+    r = fh_xenplat_open(&wk->x, FH_XENPLAT_EVENTS);
+    if (!r && m->u.hello.domid)
+        r = fh_xenplat_restrict(&wk->x, (uint16_t)m->u.hello.domid);
+    *step = "grants";
+    if (!r)
+        r = wants_broker(m, &broker);
+    if (!r && broker)
+        r = open_broker(wk, m, fence);
+    else if (!r)
+        r = fh_xenplat_open_more(&wk->x, FH_XENPLAT_GRANTEE);
+    return r;
+}
+
+static int
+enter_sandbox(struct fh_wk *wk)
+{
+    const bool is_xen = !fh_xenplat_is_local();
+
+    if (!wk->is_sandboxed)
+        return 0;
+    return fh_sandbox_worker(fh_xenplat_evtchn_fd(&wk->x),
+                             is_xen ? fh_xenplat_gnttab_fd(&wk->x) : -1);
+}
+
 /* @fds: the fence, the statistics page; the fence is taken in any case.
  * @step: what is being tried, for people. */
 static int
@@ -106,10 +149,8 @@ start(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds, const char **step)
 {
     const uint64_t locked = (uint64_t)m->u.hello.memlock_pages * FH_PAGE_BYTES;
     int fence = take_fence(m, fds);
-    int r;
+    int r = open_platform(wk, m, fence, step);
 
-    *step = "grants and event channels";
-    r = fh_xenplat_open(&wk->x, FH_XENPLAT_GRANTEE | FH_XENPLAT_EVENTS);
     raise_memlock(locked);
     if (!r) {
         *step = "statistics page";
@@ -117,7 +158,7 @@ start(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds, const char **step)
     }
     if (!r) {
         *step = "giving up rights";
-        r = drop_privileges(m->u.hello.uid);
+        r = fh_sandbox_drop_rights(m->u.hello.uid);
     }
     if (r && fence >= 0)
         close(fence);
@@ -125,7 +166,25 @@ start(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds, const char **step)
         *step = "io_uring";
         r = fh_uring_open(&wk->u, fence, locked);
     }
+    if (!r) {
+        *step = "sandbox";
+        r = enter_sandbox(wk);
+    }
     return r;
+}
+
+static void
+tell_ready(struct fh_wk *wk, uint32_t seq, int rc)
+{
+    const struct fh_wk_msg m = {
+        .type = FH_WK_READY,
+        .seq = seq,
+        .rc = rc,
+        .u.ready = { .broker_pid = (uint32_t)wk->broker.pid,
+                     .sandboxed = wk->is_sandboxed },
+    };
+
+    fh_wk_send(wk, &m);
 }
 
 static void
@@ -284,9 +343,10 @@ serve(struct fh_wk *wk)
         return FH_EPROTO;
     }
     wk->number = m.u.hello.worker;
+    wk->is_sandboxed = fh_sandbox_is_built() && !m.u.hello.no_sandbox;
     r = start(wk, &m, fds, &wk->step);
     fh_wk_close_fds(fds);
-    fh_wk_answer(wk, FH_WK_READY, m.seq, r);
+    tell_ready(wk, m.seq, r);
     if (r)
         return r;
     wk->step = "loop";
@@ -295,7 +355,7 @@ serve(struct fh_wk *wk)
 }
 
 /* Gives back what a worker that ended in order still has.  After a failure the
- * end of the process does it. */
+ * end of the process does it, and in any case it ends the broker. */
 static void
 close_all(struct fh_wk *wk)
 {
@@ -317,6 +377,7 @@ fh_worker_main(int ctl_fd)
 
     if (!wk)
         return 1;
+    wk->broker = (struct fh_broker)FH_BROKER_NULL;
     signal(SIGPIPE, SIG_IGN);
     wk->ctl_fd = ctl_fd;
     wk->step = "first message";

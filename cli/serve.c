@@ -32,6 +32,7 @@ enum { POLLING_ON, POLLING_OFF };
 
 static const char *const worlds[] = { "auto", "local", "xen", NULL };
 static const char *const on_off[] = { "on", "off", NULL };
+static const char *const broker_names[] = { "auto", "on", "off", NULL };
 static const char *const grant_names[] = { "auto", "copy", "map", NULL };
 
 struct serve_options {
@@ -41,6 +42,8 @@ struct serve_options {
     int polling;
     uint32_t poll_max_us;
     int grants;
+    int broker;
+    int sandbox;
     uint32_t max_order;
     uint32_t max_indirect;
     uint32_t uid_base;
@@ -66,6 +69,13 @@ static const struct fh_opt serve_opts[] = {
     { .name = "grants", .kind = FH_OPT_CHOICE, .offset = AT(grants),
       .arg = "HOW", .choices = grant_names,
       .help = "for disks that do not say: auto, copy or map" },
+    { .name = "broker", .kind = FH_OPT_CHOICE, .offset = AT(broker),
+      .arg = "auto|on|off", .choices = broker_names,
+      .help = "a process beside each worker that alone may map and\n"
+              "copy grants (default auto: on real Xen)" },
+    { .name = "sandbox", .kind = FH_OPT_CHOICE, .offset = AT(sandbox),
+      .arg = "on|off", .choices = on_off,
+      .help = "workers may make few system calls (default on)" },
     { .name = "max-order", .kind = FH_OPT_NUMBER, .offset = AT(max_order),
       .arg = "N", .max = 4, .help = "ring pages, as a power of two" },
     { .name = "max-indirect", .kind = FH_OPT_NUMBER,
@@ -206,6 +216,9 @@ enter_world(const struct serve_options *o, const char *run_dir, char **words)
 static struct fh_supervisor_params
 supervisor_params(const struct serve_options *o, const char *run_dir)
 {
+    static const enum fh_wk_broker broker[] = {
+        FH_WK_BROKER_AUTO, FH_WK_BROKER_ON, FH_WK_BROKER_OFF
+    };
     static const enum fh_device_grants how[] = { FH_DEVICE_GRANTS_AUTO,
                                                  FH_DEVICE_GRANTS_COPY,
                                                  FH_DEVICE_GRANTS_MAP };
@@ -216,6 +229,8 @@ supervisor_params(const struct serve_options *o, const char *run_dir)
     if (o->uid_base != UINT32_MAX)
         p.uid_base = o->uid_base;
     p.grants = how[o->grants];
+    p.broker = broker[o->broker];
+    p.no_sandbox = o->sandbox != 0;
     p.max_order = o->max_order;
     p.max_indirect = o->max_indirect;
     p.polling = o->polling == POLLING_ON;

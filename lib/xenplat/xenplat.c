@@ -111,18 +111,10 @@ open_store(struct fh_xenplat *x)
 }
 
 int
-fh_xenplat_open(struct fh_xenplat *x, unsigned parts)
+fh_xenplat_open_more(struct fh_xenplat *x, unsigned parts)
 {
-    int r;
+    int r = open_grants(x, parts);
 
-    memset(x, 0, sizeof(*x));
-    x->plat.ops = &ops;
-    x->n_fds = FD_FIRST_OWN;
-    for (size_t i = 0; i < FD_FIRST_OWN; i++)
-        x->fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
-    fh_xenplat_cpu_open(x);
-
-    r = open_grants(x, parts);
     if (!r && (parts & FH_XENPLAT_EVENTS))
         r = open_events(x);
     if (!r && (parts & FH_XENPLAT_XENSTORE))
@@ -130,6 +122,32 @@ fh_xenplat_open(struct fh_xenplat *x, unsigned parts)
     if (r)
         fh_xenplat_close(x);
     return r;
+}
+
+int
+fh_xenplat_open(struct fh_xenplat *x, unsigned parts)
+{
+    memset(x, 0, sizeof(*x));
+    x->plat.ops = &ops;
+    x->n_fds = FD_FIRST_OWN;
+    for (size_t i = 0; i < FD_FIRST_OWN; i++)
+        x->fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
+    fh_xenplat_cpu_open(x);
+    return fh_xenplat_open_more(x, parts);
+}
+
+int
+fh_xenplat_restrict(struct fh_xenplat *x, uint16_t domid)
+{
+    if (!x->evtchn)
+        return FH_ENOSYS;
+    return xenevtchn_restrict(x->evtchn, domid) ? fh_xenplat_errno() : 0;
+}
+
+bool
+fh_xenplat_is_local(void)
+{
+    return fh_xenlib_tally.is_counting;
 }
 
 void
@@ -157,6 +175,12 @@ int
 fh_xenplat_xs_fd(const struct fh_xenplat *x)
 {
     return x->fds[FD_XS].fd;
+}
+
+int
+fh_xenplat_gnttab_fd(const struct fh_xenplat *x)
+{
+    return x->gnttab ? xengnttab_fd(x->gnttab) : -1;
 }
 
 int

@@ -90,6 +90,21 @@ struct fh_xenplat {
 FH_MUST_CHECK int
 fh_xenplat_open(struct fh_xenplat *x, unsigned parts);
 
+/* Opens further @parts of an open object.  After a failure nothing of it is
+ * open. */
+FH_MUST_CHECK int
+fh_xenplat_open_more(struct fh_xenplat *x, unsigned parts);
+
+/* From now on, and for good, event channels lead to @domid only.  FH_EINVAL for
+ * domain 0 on fhv. */
+FH_MUST_CHECK int
+fh_xenplat_restrict(struct fh_xenplat *x, uint16_t domid);
+
+/* True in the local world, false on real Xen; known when anything but the
+ * xenstore part has been opened. */
+bool
+fh_xenplat_is_local(void);
+
 /* Closes what is open; tolerates a half-built or closed object. */
 void
 fh_xenplat_close(struct fh_xenplat *x);
@@ -108,6 +123,8 @@ int
 fh_xenplat_evtchn_fd(const struct fh_xenplat *x);
 int
 fh_xenplat_xs_fd(const struct fh_xenplat *x);
+int
+fh_xenplat_gnttab_fd(const struct fh_xenplat *x);
 
 /*
  * To be called by an embedder that polls the event descriptor itself (io_uring,

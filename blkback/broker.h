@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The broker: a process beside each worker, on real Xen, that makes every call
+ * of /dev/xen/gntdev for it.
+ *
+ * Whoever may call gntdev reaches every grant that any guest made to this
+ * domain.  A worker talks to its guest and may be taken over by it; its broker
+ * talks to the worker alone, through one page of numbers that it judges like a
+ * hostile peer's, and knows from its start the one domain whose grants it may
+ * touch.  The worker holds the device's descriptor for mmap and nothing else:
+ * its sandbox (sandbox.h) kills it at an ioctl.
+ *
+ *   worker                                    broker (its child)
+ *   start > fork ------------------------->   sandboxed, waits
+ *   map:    references, ring the bell  --->   MAP; answers the offset
+ *           mmap there
+ *   unmap:  munmap, ring               --->   UNMAP
+ *   copy:   pieces, ring               --->   COPY between grants and the
+ *                                             arena, memory of both
+ *
+ * Life: the pair ends together.  The broker dies with the worker (the kernel
+ * sends the signal) and holds the worker's I/O fence: no successor starts
+ * before it is gone.  When the broker dies first, the worker exits at once with
+ * FH_BROKER_DIED, as after any crash.  The supervisor's death touches neither.
+ *
+ * One thread, one call at a time.  A call sleeps until it is answered.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <freehold/err.h>
+#include <freehold/plat.h>
+
+enum {
+    FH_BROKER_DIED = 3, /* exit status of a worker whose broker died */
+    FH_BROKER_ANY = 0,  /* no fixed domain: a worker of several guests */
+    /* Memory that both have: buffers of 64 disks, and one for what lies
+     * elsewhere. */
+    FH_BROKER_PARTS = 65,
+    FH_BROKER_PART_BYTES = 4 << 20,
+    /* Pages that may be mapped at once: all that Xen tracks for a domain. */
+    FH_BROKER_WINDOW_PAGES = 262144,
+};
+
+struct fh_broker_page;
+
+struct fh_broker {
+    struct fh_plat_ops ops; /* the platform's, three of them ours */
+    pid_t pid;              /* 0: not started */
+    int fd;                 /* gntdev, for mmap only; -1: closed */
+    struct fh_broker_page *page; /* where the two talk */
+    uint32_t seq;
+    uint16_t domid;         /* the only granter; 0: any */
+    uint8_t *window;        /* granted pages appear here, at their offset */
+    uint8_t *arena;
+    uint64_t parts_used;    /* bit i: part i + 1 of the arena */
+    uint64_t n_calls;
+};
+
+#define FH_BROKER_NULL { .fd = -1 }
+
+struct fh_broker_params {
+    uint16_t domid; /* the only granter, or FH_BROKER_ANY */
+    uint32_t uid;   /* to run as; 0: stay */
+    int fence_fd;   /* kept open until the end; -1: none */
+    bool sandbox;
+};
+
+/*
+ * fh_broker_start - open the device and fork the broker
+ *
+ * To be called while the process may still open devices, before it has a
+ * thread, and before it gives up its uid.  Takes SIGCHLD.  The child closes
+ * everything but the device, the fence and stderr.
+ *
+ * Returns 0 or a negative error (FH_ENOENT: no device; FH_EPERM: the broker
+ *   could not confine itself); nothing is left behind then.
+ */
+FH_MUST_CHECK int
+fh_broker_start(struct fh_broker *b, const struct fh_broker_params *p);
+
+/* Makes @p's grants go through @b: its table is replaced by b->ops. */
+void
+fh_broker_attach(struct fh_broker *b, struct fh_plat *p);
+
+/* Ends the broker.  Tolerates one that was not started. */
+void
+fh_broker_stop(struct fh_broker *b);
+
+/* A part of the arena: FH_BROKER_PART_BYTES of zeroed memory, or NULL.  Copies
+ * from and to it need no step in between. */
+void *
+fh_broker_part(struct fh_broker *b);
+void
+fh_broker_part_free(struct fh_broker *b, void *part);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What a worker and its broker say to each other: broker.c and broker_serve.c
+ * only.  One page area in shared memory, one call at a time.
+ *
+ * The worker writes call and payload, then @turn; the broker writes answer and
+ * statuses, then @done; each sleeps on the other's word.
+ */
+#include <stdint.h>
+#include "base/shared.h"
+#include "blkback/gntdev.h"
+
+enum fh_broker_op {
+    FH_BROKER_MAP = 1, /* refs in, offset out */
+    FH_BROKER_UNMAP,   /* offset in */
+    FH_BROKER_COPY,    /* pieces in, their statuses out */
+};
+
+struct fh_broker_call {
+    uint32_t op;
+    uint32_t domid;
+    uint32_t n;      /* references, pages or pieces */
+    uint32_t unused;
+    uint64_t offset; /* of UNMAP: in the device */
+};
+
+struct fh_broker_piece {
+    uint32_t gref;
+    uint32_t local; /* offset in the arena */
+    uint16_t offset;
+    uint16_t bytes;
+    uint16_t to_grant;
+    int16_t status; /* answered */
+};
+
+struct fh_broker_page {
+    fh_word32 turn; /* calls made; a futex */
+    fh_word32 done; /* calls answered; a futex */
+    int32_t result;
+    uint32_t unused;
+    uint64_t offset; /* answer of MAP */
+    struct fh_broker_call call;
+    union {
+        uint32_t refs[FH_GNTDEV_MAX];
+        struct fh_broker_piece pieces[FH_GNTDEV_MAX];
+    } u;
+};
+
+/* The broker's loop, from turn 2 on: the first is its start. */
+struct fh_broker_serve {
+    struct fh_broker_page *page;
+    uint8_t *arena;
+    size_t arena_bytes;
+    int fd;
+    uint16_t domid; /* or FH_BROKER_ANY */
+};
+
+__attribute__((noreturn)) void
+fh_broker_serve(const struct fh_broker_serve *s);
+
+/* Sleeps while *@word is @seen; may wake for nothing. */
+void
+fh_broker_wait(fh_word32 *word, uint32_t seen);
+void
+fh_broker_wake(fh_word32 *word);
+/* Broker: the call is answered. */
+void
+fh_broker_answer(struct fh_broker_page *page, uint32_t turn, int result);

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The broker's own loop: see broker.h.
+ *
+ * The page belongs to a worker that a guest may have taken over.  Each call is
+ * copied once, judged on the copy, and only then carried out; a call about a
+ * domain that is not ours, or about memory outside the arena, has no effect.
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/arith.h"
+#include "blkback/broker.h"
+#include "blkback/broker_page.h"
+
+void
+fh_broker_wait(fh_word32 *word, uint32_t seen)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
+}
+
+void
+fh_broker_wake(fh_word32 *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static int
+do_map(const struct fh_broker_serve *s, const struct fh_broker_call *c)
+{
+    static uint32_t refs[FH_GNTDEV_MAX];
+    uint64_t offset;
+    int r;
+
+    fh_copy_in(refs, s->page->u.refs, c->n * sizeof(refs[0]));
+    r = fh_gntdev_map(s->fd, (uint16_t)c->domid, refs, c->n, &offset);
+    if (r)
+        return r;
+    /* Offsets are given from the lowest free one up: this bounds what a worker
+     * can have entered at once. */
+    if (!fh_range_inside(offset >> FH_PAGE_SHIFT, c->n,
+                         FH_BROKER_WINDOW_PAGES)) {
+        r = fh_gntdev_unmap(s->fd, offset, c->n);
+        return r ? r : FH_ENOSPC;
+    }
+    s->page->offset = offset;
+    return 0;
+}
+
+/* False: the piece reaches outside the arena, or outside the granted page. */
+static bool
+take_piece(const struct fh_broker_serve *s, const struct fh_broker_piece *from,
+           struct fh_gntdev_piece *to)
+{
+    if (!fh_range_inside(from->local, from->bytes, s->arena_bytes) ||
+        !fh_range_inside(from->offset, from->bytes, FH_PAGE_BYTES))
+        return false;
+    *to = (struct fh_gntdev_piece){
+        .local = s->arena + from->local,
+        .gref = from->gref,
+        .offset = from->offset,
+        .bytes = from->bytes,
+        .to_grant = from->to_grant,
+    };
+    return true;
+}
+
+static int
+do_copy(const struct fh_broker_serve *s, const struct fh_broker_call *c)
+{
+    static struct fh_broker_piece wire[FH_GNTDEV_MAX];
+    static struct fh_gntdev_piece pieces[FH_GNTDEV_MAX];
+    int r;
+
+    fh_copy_in(wire, s->page->u.pieces, c->n * sizeof(wire[0]));
+    for (uint32_t i = 0; i < c->n; i++)
+        if (!take_piece(s, &wire[i], &pieces[i]))
+            return FH_EFAULT;
+    r = fh_gntdev_copy(s->fd, (uint16_t)c->domid, pieces, c->n);
+    for (uint32_t i = 0; i < c->n && !r; i++)
+        s->page->u.pieces[i].status = pieces[i].status;
+    return r;
+}
+
+static int
+carry_out(const struct fh_broker_serve *s)
+{
+    struct fh_broker_call c;
+
+    fh_copy_in(&c, &s->page->call, sizeof(c));
+    if (!c.n || c.n > FH_GNTDEV_MAX || c.domid > UINT16_MAX)
+        return FH_EINVAL;
+    if (s->domid != FH_BROKER_ANY && c.domid != s->domid)
+        return FH_EPERM;
+    switch (c.op) {
+    case FH_BROKER_MAP:
+        return do_map(s, &c);
+    case FH_BROKER_UNMAP:
+        return fh_gntdev_unmap(s->fd, c.offset, c.n);
+    case FH_BROKER_COPY:
+        return do_copy(s, &c);
+    }
+    return FH_EINVAL;
+}
+
+void
+fh_broker_answer(struct fh_broker_page *page, uint32_t turn, int result)
+{
+    page->result = result;
+    /* K3 release, pairs with K4 in broker.c: who sees it done sees the
+     * answer. */
+    fh_store_release32(&page->done, turn);
+    fh_broker_wake(&page->done);
+}
+
+void
+fh_broker_serve(const struct fh_broker_serve *s)
+{
+    struct fh_broker_page *page = s->page;
+    uint32_t seen = 1;
+
+    for (;;) {
+        uint32_t turn;
+
+        /* K1 acquire, pairs with K2 in broker.c: who sees the turn sees the
+         * call. */
+        while ((turn = fh_load_acquire32(&page->turn)) == seen)
+            fh_broker_wait(&page->turn, seen);
+        seen = turn;
+        fh_broker_answer(page, turn, carry_out(s));
+    }
+}
