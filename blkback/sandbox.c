@@ -23,6 +23,15 @@
 
 /* ---- rights ---- */
 
+/* Best effort: an ordinary user cannot, and has none to lose. */
+static void
+forgo_capabilities(void)
+{
+    for (unsigned long cap = 0; !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0); cap++)
+        ;
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+}
+
 static int
 drop_capabilities(void)
 {
@@ -33,10 +42,6 @@ drop_capabilities(void)
         { 0 }
     };
 
-    /* Best effort: an ordinary user cannot, and has none to lose. */
-    for (unsigned long cap = 0; !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0); cap++)
-        ;
-    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return syscall(SYS_capset, &head, none) ? -errno : 0;
 }
 
@@ -48,6 +53,7 @@ fh_sandbox_drop_rights(uint32_t uid)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
         setrlimit(RLIMIT_CORE, &none))
         return -errno;
+    forgo_capabilities();
     if (uid && (setgroups(0, NULL) || setresgid(uid, uid, uid) ||
                 setresuid(uid, uid, uid)))
         return -errno;

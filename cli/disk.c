@@ -349,20 +349,37 @@ print_devices(struct json_object *reply)
     }
 }
 
+/* What stands between a worker that was taken over and everybody else. */
+static const char *
+guards(struct json_object *worker)
+{
+    struct json_object *v;
+    const bool sandbox =
+        json_object_object_get_ex(worker, "sandboxed", &v) &&
+        json_object_get_boolean(v);
+    const bool broker = json_object_object_get_ex(worker, "broker", &v) &&
+                        json_object_get_boolean(v);
+
+    return sandbox && broker ? "both"
+           : sandbox         ? "sandbox"
+           : broker          ? "broker"
+                             : "-";
+}
+
 static void
 print_workers(struct json_object *reply)
 {
     struct json_object *a = get_array(reply, "workers");
 
-    printf("\n%6s  %8s %-9s %8s %9s %12s %12s\n", "WORKER", "PID", "STATE",
-           "DISKS", "RESTARTS", "SYSCALLS", "LONGEST MS");
+    printf("\n%6s  %8s %-9s %-8s %8s %9s %12s %12s\n", "WORKER", "PID",
+           "STATE", "GUARDS", "DISKS", "RESTARTS", "SYSCALLS", "LONGEST MS");
     for (size_t i = 0; a && i < json_object_array_length(a); i++) {
         struct json_object *w = json_object_array_get_idx(a, i);
 
-        printf("%6" PRId64 "  %8" PRId64 " %-9s %8" PRId64 " %9" PRId64
+        printf("%6" PRId64 "  %8" PRId64 " %-9s %-8s %8" PRId64 " %9" PRId64
                " %12" PRId64 " %12" PRId64 "\n",
                get_number(w, "number"), get_number(w, "pid"),
-               get_string(w, "state"), get_number(w, "devices"),
+               get_string(w, "state"), guards(w), get_number(w, "devices"),
                get_number(w, "restarts"), get_number(w, "syscalls"),
                get_number(w, "longest_pause_ms"));
     }

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+# A worker that its guest has taken over: what it can do to another guest.
+# The intruder makes g1's worker reach for a page that g2 granted to dom0: its
+# xenstore ring, reference 1.
+# limit: 360
+
+# field NAME: of the only worker, or nothing.
+field() {
+    freehold status --json | tr -d ' \n' |
+        sed -n 's/.*"workers":\[{\([^}]*\).*/\1/p' | tr , '\n' |
+        sed -n "s/^\"$1\":\"*\([^\"]*\)\"*$/\1/p"
+}
+
+# A worker that serves.
+serving() {
+    [ "$(field state)" = running ] && [ "$(field pid)" != "$1" ]
+}
+
+# expect TEXT ANSWER DEED...: what the intruder makes of the worker.  A dead
+# worker, or one whose broker was asked in its name, is followed by another.
+expect() {
+    text=$1
+    want=$2
+    shift 2
+    wait_until 60 serving 0 || not_ok "a worker serves"
+    p=$(field pid)
+    sleep 0.5 # dying at once, again and again, would be delayed
+    got=$(intruder "$p" "$@" 2>&1)
+    check "$text ($got)" [ "$got" = "$want" ]
+    case $1 in
+    map | copy) kill -9 "$p" ;;
+    esac
+    case $1 in
+    map | copy | open | socket | ioctl | peek) wait_until 60 serving "$p" ;;
+    esac
+}
+
+domain() {
+    xl domid "$1"
+}
+
+guest g2 "" "do=stay"
+check "xl create g2" create g2
+g2=$(domain g2)
+
+truncate -s 32M /tmp/i.img
+check "the daemon starts" start_daemon
+guest g1 "$(disk /tmp/i.img)" "do=loop,sum rounds=6"
+check "xl create g1" create g1
+wait_until 90 grep_log g1 '^GUEST round 1' || not_ok "g1: starts"
+g1=$(domain g1)
+check "status: the worker has a broker" [ "$(field broker)" = true ]
+check "status: and a sandbox" [ "$(field sandboxed)" = true ]
+p=$(field pid)
+check "a filter is on" grep -q '^Seccomp:.*2' "/proc/$p/status"
+check "no capabilities" grep -q '^CapEff:.*0000000000000000' "/proc/$p/status"
+check "the broker's filter is on" \
+    grep -q '^Seccomp:.*2' "/proc/$(field broker_pid)/status"
+
+expect "opening a device: killed" "killed by signal 31" open
+expect "gntdev's MAP: killed" "killed by signal 31" ioctl "$g2" 1
+expect "gntdev's COPY: killed" "killed by signal 31" peek "$g2" 1
+expect "an event channel of the other guest: refused" "returned -1" \
+    bind "$g2" 1
+expect "a map of the other guest's page: refused" "answered -1" map "$g2" 1
+expect "a copy of it: refused" "answered -1" copy "$g2" 1
+expect "a copy of its own guest's: done" "answered 0, status 0" copy "$g1" 1
+
+# The broker's death is the worker's, and nobody else's.
+wait_until 60 serving 0
+p=$(field pid)
+kill -9 "$(field broker_pid)"
+check "the broker dies: a new worker" wait_until 60 serving "$p"
+check "and the operator is told" grep -q 'its broker died' /tmp/daemon.log
+check "of the sandbox, too" grep -q 'its sandbox forbids' /tmp/daemon.log
+check "g1 ends" wait_until 240 gone g1
+check_guest g1 loop
+sum=$(log_of g1 | sed -n 's/^GUEST sum //p')
+check "sha256 of the image is the guest's" \
+    [ "$(sha256sum </tmp/i.img | cut -d' ' -f1)" = "$sum" ]
+check "no broker is left" [ -z "$(pidof freehold-broker)" ]
+stop_daemon
+
+# Without the broker the same reach succeeds: that is what it is for.
+check "the daemon starts without a broker" start_daemon --broker off
+guest g3 "$(disk /tmp/i.img)" "do=stay"
+check "xl create g3" create g3
+expect "without a broker: the other guest's page is read" \
+    "returned 0, status 0" peek "$g2" 1
+check "status says that there is none" [ "$(field broker)" = false ]
