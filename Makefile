@@ -18,6 +18,7 @@ help:
 	@echo "make run IMAGE=path RW=1    ... and one guest may write to it"
 	@echo "make test             install what is missing, build, run every test"
 	@echo "make bench            measure; one row per claim (QUICK=1: in a minute)"
+	@echo "make bench XEN=1      ... and on real Xen, emulated (minutes more)"
 	@echo "make check            the style and layer checks alone"
 	@echo "make check-NAME       one of them: scripts/check-NAME"
 	@echo "make install          into PREFIX=$(PREFIX), below DESTDIR if set"
@@ -41,9 +42,10 @@ test:
 	@scripts/test-run $(BUILD)
 
 bench:
-	@scripts/deps build run bench
+	@scripts/deps build run bench $(if $(XEN),xen)
 	@$(MAKE) --no-print-directory build
-	@exec bench/run --build $(BUILD) $(if $(QUICK),--quick)
+	@exec bench/run --build $(BUILD) $(if $(QUICK),--quick) \
+		$(if $(XEN),--xen)
 
 check:
 	@for c in scripts/check-*; do echo "$$c"; "$$c" || exit 1; done

@@ -9,6 +9,8 @@
  *                             until its input ends
  *   grant-batch map DOMID MS  in the other one: reads the references of DOMID
  *                             and prints one JSON object, nanoseconds per page
+ *   grant-batch steps DOMID WAY N ROUNDS   only so many steps of N pages, for
+ *                             somebody who counts what they cost
  *
  * One step of "map" maps, reads a byte of each page (or not: "untouched") and
  * unmaps; "copy" copies whole pages out; "persistent" is a memcpy of a page
@@ -24,9 +26,9 @@
 #include "base/arith.h"
 #include "bench/measure.h"
 
-enum { PAGES = 256 };
+enum { PAGES = 256, MAX_DOMID = 32751 };
 
-static const uint32_t sizes[] = { 1, 11, 32, 256 };
+static const uint32_t sizes[] = { 1, 2, 4, 8, 11, 16, 32, 64, 128, PAGES };
 #define N_SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
 struct work {
@@ -161,16 +163,38 @@ map(uint32_t domid, unsigned ms)
     return xengnttab_close(w.gnt);
 }
 
+static int
+steps(uint32_t domid, const char *way, uint32_t n, uint32_t rounds)
+{
+    struct work w = { 0 };
+    void (*step)(void *) = strcmp(way, "map") ? copy_step : map_step;
+
+    init(&w, domid);
+    w.touch = true;
+    w.n = n;
+    while (rounds--)
+        step(&w);
+    free(w.local);
+    return xengnttab_close(w.gnt);
+}
+
 int
 main(int argc, char **argv)
 {
     if (argc == 3 && !strcmp(argv[1], "share"))
-        return share(measure_number(argv[2], 32751)) ? 1 : 0;
+        return share(measure_number(argv[2], MAX_DOMID)) ? 1 : 0;
     if (argc == 4 && !strcmp(argv[1], "map"))
-        return map(measure_number(argv[2], 32751),
+        return map(measure_number(argv[2], MAX_DOMID),
                    measure_number(argv[3], 10000))
                    ? 1
                    : 0;
-    fprintf(stderr, "usage: grant-batch share DOMID | map DOMID MS\n");
+    if (argc == 6 && !strcmp(argv[1], "steps"))
+        return steps(measure_number(argv[2], MAX_DOMID), argv[3],
+                     measure_number(argv[4], PAGES),
+                     measure_number(argv[5], 1000000))
+                   ? 1
+                   : 0;
+    fprintf(stderr, "usage: grant-batch share DOMID | map DOMID MS | "
+                    "steps DOMID map|copy N ROUNDS\n");
     return 2;
 }
