@@ -117,7 +117,7 @@ hv_start(int argc, char **argv)
         .uid_base = fh_place_uids(FH_HV_UID_BASE_DEFAULT, FH_HV_UID_BLOCK),
         .ready_fd = UINT32_MAX,
     };
-    char hv_dir[FH_PLACE_PATH], libs[FH_PLACE_PATH];
+    char hv_dir[FH_PLACE_PATH], run_dir[FH_PLACE_PATH], libs[FH_PLACE_PATH];
     struct words w = { .n = 0 };
     int r;
 
@@ -125,6 +125,8 @@ hv_start(int argc, char **argv)
     if (r != FH_OPT_GO)
         return r;
     if (!o.lib_dir && fh_place_libs(libs, "hv start"))
+        return FH_EXIT_FAILURE;
+    if (fh_place_make_run_dir(run_dir, o.run_dir, "hv start"))
         return FH_EXIT_FAILURE;
     snprintf(w.number[0], sizeof(w.number[0]), "%u", o.uid_base);
     snprintf(w.number[1], sizeof(w.number[1]), "%u", o.ready_fd);

@@ -241,6 +241,25 @@ drop_identity(const struct fh_launch *l)
     return 0;
 }
 
+/* A domain's user that cannot enter the run directory would get the system's
+ * libraries instead of the hypervisor's, without a word. */
+static int
+check_ways(const struct fh_launch *l, const char *who)
+{
+    const char *const ways[] = { l->lib_dir, l->hypercall };
+
+    for (size_t i = 0; i < FH_ARRAY_SIZE(ways); i++) {
+        if (!access(ways[i], R_OK))
+            continue;
+        fh_opt_fail(who, "domain %u (uid %u) cannot reach %s: %s; whoever "
+                         "made the directories above it must let others pass "
+                         "(chmod 711)",
+                    l->domid, (unsigned)l->uid, ways[i], strerror(errno));
+        return FH_EACCES;
+    }
+    return 0;
+}
+
 int
 fh_launch_exec(const struct fh_launch *l, const struct fh_program *p,
                char *const argv[], bool dies_with_parent, const char *who)
@@ -258,6 +277,8 @@ fh_launch_exec(const struct fh_launch *l, const struct fh_program *p,
                     strerror(-r));
         return 126;
     }
+    if (l && check_ways(l, who))
+        return 126;
     /* After the drop, which would clear it. */
     if (dies_with_parent) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -54,19 +54,39 @@ check_owner(const char *dir, const char *who)
     return 0;
 }
 
-int
-fh_place_run_dir(char out[FH_PLACE_PATH], const char *given, const char *who)
+static int
+name_run_dir(char out[FH_PLACE_PATH], const char *given, const char *who)
 {
-    /* Domains of other uids pass through it to their own sockets. */
-    const mode_t mode = 0711;
-
-    if (!given)
+    if (!given) {
         default_run_dir(out);
-    else if (snprintf(out, FH_PLACE_PATH, "%s", given) >= 64) {
+    } else if (snprintf(out, FH_PLACE_PATH, "%s", given) >= 64) {
         fh_opt_fail(who, "--run-dir: the path is too long for a socket below "
                          "it; at most 63 bytes");
         return FH_EINVAL;
     }
+    return 0;
+}
+
+int
+fh_place_run_dir(char out[FH_PLACE_PATH], const char *given, const char *who)
+{
+    int r = name_run_dir(out, given, who);
+
+    if (r || (access(out, F_OK) && errno == ENOENT))
+        return r; /* nobody serves there, which the caller will find */
+    return check_owner(out, who);
+}
+
+int
+fh_place_make_run_dir(char out[FH_PLACE_PATH], const char *given,
+                      const char *who)
+{
+    /* Domains of other uids pass through it to their own sockets. */
+    const mode_t mode = 0711;
+    int r = name_run_dir(out, given, who);
+
+    if (r)
+        return r;
     if (mkdir(out, mode) && errno != EEXIST) {
         fh_opt_fail(who, "cannot make run directory %s: %s", out,
                     strerror(errno));

@@ -18,10 +18,15 @@ enum { FH_PLACE_PATH = 256 };
     "(default: /run/freehold as root, else\n"                                  \
     "$XDG_RUNTIME_DIR/freehold or /tmp/freehold-UID)"
 
-/* The run directory: @given, or the default; made unless it exists.  Returns
- * 0 or a negative error, explained. */
+/* The run directory: @given, or the default; it need not exist.  Returns 0 or
+ * a negative error, explained: it is somebody else's. */
 int
 fh_place_run_dir(char out[FH_PLACE_PATH], const char *given, const char *who);
+
+/* The same for whoever will serve there: made unless it exists. */
+int
+fh_place_make_run_dir(char out[FH_PLACE_PATH], const char *given,
+                      const char *who);
 
 /* The hypervisor's directory in run directory @run_dir. */
 void

@@ -282,6 +282,9 @@ cmd_serve(int argc, char **argv)
     r = enter_world(&o, run_dir, words);
     if (r != FH_OPT_GO)
         goto out;
+    r = FH_EXIT_FAILURE;
+    if (fh_place_make_run_dir(run_dir, o.run_dir, "serve"))
+        goto out;
     prctl(PR_SET_NAME, "freehold-serve");
     p = supervisor_params(&o, run_dir);
     p.n_workers = n_workers;
