@@ -18,6 +18,15 @@ trap cleanup EXIT
 truncate -s 1m "$image"
 # shellcheck disable=SC2086 # $run is two words
 {
+    left=0
+    for command in "attach $run 1 mem:1m" "detach $run 1 xvda" "list $run" \
+        "status $run" "hv status $run" "hv stop $run" \
+        "exec $run -d 1 -- true"; do
+        "$freehold" $command 2>"$work/err"
+        [ $? = 1 ] && grep -q 'freehold hv start\|freehold serve' "$work/err" &&
+            [ ! -e "$work/r" ] || left=1
+    done
+    claim $left "with nobody there each command says so and leaves nothing"
     "$freehold" hv start $run
     claim $? "hv start"
     "$freehold" hv start $run 2>"$work/err"
@@ -52,6 +61,13 @@ truncate -s 1m "$image"
     claim $? "exec: the domain's own xenstore"
     "$freehold" exec $run -d 0 -- sh -c '[ $(id -u) = '"$(id -u)"' ]'
     claim $? "exec in domain 0 is the caller"
+    if [ "$(id -u)" = 0 ]; then
+        chmod 700 "$work/r"
+        "$freehold" exec $run -d 1 -- true 2>"$work/err"
+        [ $? = 126 ] && grep -q 'cannot reach .*chmod 711' "$work/err"
+        claim $? "exec is refused where the domain's user cannot pass"
+        chmod 711 "$work/r"
+    fi
     printf '#!/bin/sh\necho "$FREEHOLD_DOMID"\n' >"$work/script"
     chmod 700 "$work/script"
     [ "$("$freehold" exec $run -d 1 -- "$work/script")" = 1 ]
