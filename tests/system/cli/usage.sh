@@ -60,7 +60,8 @@ done <<'TABLE'
 1 | serve --run-dir "$work" --hypervisor local | start one with `freehold hv start`
 1 | list --run-dir "$work"           | start one with `freehold serve`
 1 | attach 1 mem:1m --run-dir "$work" | start one with `freehold serve`
-1 | list --run-dir /nonexistent/a/b  | cannot make run directory
+1 | list --run-dir /nonexistent/a/b  | start one with `freehold serve`
+1 | hv start --run-dir /nonexistent/a/b | cannot make run directory
 1 | list --run-dir /etc/passwd       | is not a directory of yours
 1 | run /nonexistent/disk.img        | /nonexistent/disk.img: No such file
 1 | run /dev/null                    | is neither a file nor a block device
