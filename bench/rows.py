@@ -256,7 +256,12 @@ def crossover(lab, r):
      "instructions (emulated, one vCPU)")
 def crossover_xen(lab, r):
     r.times = False
-    cross(r, lab.xen_grants(), " instructions")
+    costs = lab.xen_grants()
+    cross(r, costs, " instructions")
+    r.gate(all(costs["persistent"][n] < costs["copy"][n] < costs["map"][n]
+               for n in SIZES),
+           "a memcpy through a mapping that stays costs less than a copy, that "
+           "less than a mapping, at every size")
 
 
 STRUCTURES = ("none", "redblack", "balanced", "array", "pgrant", "pgrant11",
