@@ -102,6 +102,17 @@ read_frontend_path(struct fh_device *d)
     return 0;
 }
 
+void
+fh_device_restore(struct fh_device *d, enum fh_device_phase phase,
+                  const struct fh_device_queue *q, bool front_seen_4)
+{
+    d->phase = phase;
+    d->has_queue = q != NULL;
+    if (q)
+        d->queue = *q;
+    d->front_seen_4 = front_seen_4;
+}
+
 static int
 read_script(struct fh_device *d)
 {

@@ -142,6 +142,16 @@ FH_MUST_CHECK int
 fh_device_init(struct fh_device *d, const struct fh_device_params *p);
 
 /*
+ * fh_device_restore - go on where another process was, between init and start
+ *
+ * @phase: CONNECTING and DISCONNECTING wait for the data path's answer
+ * @q:     the ring that was connected or tried last; NULL: none was
+ */
+void
+fh_device_restore(struct fh_device *d, enum fh_device_phase phase,
+                  const struct fh_device_queue *q, bool front_seen_4);
+
+/*
  * fh_device_start - begin: read where the frontend is, watch both sides
  *
  * Returns 0, or a negative error: no watch is left behind and init is undone.

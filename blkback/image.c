@@ -406,6 +406,78 @@ fh_image_worker_fd(struct fh_image *img)
     return fd;
 }
 
+int
+fh_image_reopen(struct fh_image *img, char *why)
+{
+    struct fh_image now;
+    int r;
+
+    if (img->store == FH_WK_STORE_NULL)
+        return 0;
+    r = fh_image_open(&now, img->target, img->read_only, img->shared, why);
+    if (r)
+        return r;
+    if (img->store == FH_WK_STORE_FILE &&
+        (now.dev != img->dev || now.ino != img->ino ||
+         now.is_block != img->is_block || now.n_sectors < img->n_sectors)) {
+        fh_image_close(&now);
+        return refuse(FH_EBADF, why, "%s is another file now, or shorter",
+                      img->target);
+    }
+    now.n_sectors = img->n_sectors; /* what the guest was told */
+    now.physical_sector_bytes = img->physical_sector_bytes;
+    *img = now;
+    return 0;
+}
+
+/* Is @fd our image, open as it has to be? */
+static bool
+is_image(const struct fh_image *img, int fd)
+{
+    const int mode = img->read_only ? O_RDONLY : O_RDWR;
+    const int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+    struct stat st;
+
+    if (flags < 0 || (flags & O_ACCMODE) != mode || fstat(fd, &st))
+        return false;
+    if (img->is_block)
+        return S_ISBLK(st.st_mode) && st.st_rdev == img->dev;
+    return S_ISREG(st.st_mode) && st.st_dev == img->dev &&
+           st.st_ino == img->ino;
+}
+
+static bool
+is_memory(const struct fh_image *img, int fd)
+{
+    const int seals = fd < 0 ? -1 : fcntl(fd, F_GET_SEALS);
+    struct stat st;
+
+    return seals >= 0 && (seals & F_SEAL_SHRINK) && !fstat(fd, &st) &&
+           (uint64_t)st.st_size == img->n_sectors * FH_SECTOR_BYTES;
+}
+
+int
+fh_image_take(struct fh_image *img, int *fds)
+{
+    const int from = img->store == FH_WK_STORE_MEM ? FH_WK_FD_STORE
+                                                   : FH_WK_FD_WITNESS;
+
+    if (img->store == FH_WK_STORE_NULL)
+        return 0;
+    if (img->store == FH_WK_STORE_MEM) {
+        if (!is_memory(img, fds[from]))
+            return FH_EBADF;
+    } else {
+        if (!is_image(img, fds[from]) || !is_image(img, fds[FH_WK_FD_LOCK]))
+            return FH_EBADF;
+        img->lock_fd = fds[FH_WK_FD_LOCK];
+        fds[FH_WK_FD_LOCK] = -1;
+    }
+    img->fd = fds[from];
+    fds[from] = -1;
+    return 0;
+}
+
 void
 fh_image_give_back(struct fh_image *img, int fd)
 {

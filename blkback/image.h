@@ -69,6 +69,27 @@ fh_image_close(struct fh_image *img);
 int
 fh_image_worker_fd(struct fh_image *img);
 
+/*
+ * fh_image_reopen - open again what an earlier process had open, by its name
+ *
+ * @img: as that process left it, without descriptors
+ *
+ * Returns 0 or a negative error; FH_EBADF: the name is another file's by now,
+ *   or memory that is gone cannot come back with what was in it.
+ */
+FH_MUST_CHECK int
+fh_image_reopen(struct fh_image *img, char *why);
+
+/*
+ * fh_image_take - take over what a worker kept of an image
+ *
+ * @fds: by enum fh_wk_fd; the worker may lie.  What is taken becomes -1
+ *
+ * Returns 0, or FH_EBADF: that is not the image.
+ */
+FH_MUST_CHECK int
+fh_image_take(struct fh_image *img, int *fds);
+
 /* Takes @fd, which fh_image_worker_fd() returned, as the witness again: its
  * worker never used it. */
 void

@@ -12,19 +12,31 @@
  * it still may (on real Xen a broker has the grants: broker.h), then drops to a
  * uid of its own and into a sandbox (sandbox.h).  Its life:
  *
- *   S: HELLO (fence pipe's write end, statistics page)       W: READY
- *   S: DISK_OPEN (store's descriptor, recovery file)         W: DONE
+ *   S: HELLO (fence's write end, statistics page, listening
+ *      socket, its name)                                     W: READY
+ *   S: DISK_OPEN (store's descriptor, recovery file, what a
+ *      later supervisor needs)                               W: DONE
  *   S: QUEUE_CONNECT                                         W: DONE
  *   ...                       W: QUEUE_FAULT at any time: the ring is broken
  *   S: QUEUE_DISCONNECT (drains, unmaps)                     W: DONE
  *   S: DISK_CLOSE                                            W: DONE
- *   S closes the socket: the worker drains and exits.
+ *   S: END: the worker drains and exits.
  *
- * Before the first file's I/O the write end of the fence pipe goes into the
+ * Before the first file's I/O the write end of the fence, a fifo, goes into the
  * io_uring's registered-file table and is closed: the supervisor reads EOF
  * only when the kernel has let go of the ring, which can be seconds after the
- * process died.  A worker of memory disks alone has no such I/O, and the pipe
+ * process died.  A worker of memory disks alone has no such I/O, and the fence
  * falls with the process.
+ *
+ * The socket closed without END: the supervisor died.  A worker with a queue
+ * goes on and listens on the socket that HELLO brought, for the next one:
+ *
+ *   S: connects, struct fh_wk_greeting          W: struct fh_wk_greeting
+ *   W: HAVE for each disk (what it kept for this), READY (statistics page)
+ *
+ * and all is as before.  Of another FH_WK_VERSION the worker says only its
+ * greeting, closes, and goes on serving: it is adopted by nobody, and replaced,
+ * over its recovery files, when it is dead.
  */
 #include <stdint.h>
 
@@ -37,7 +49,33 @@ enum fh_wk_type {
     FH_WK_QUEUE_DISCONNECT,
     FH_WK_DONE,        /* answers a request: @seq, @rc */
     FH_WK_QUEUE_FAULT, /* unasked: @disk, @queue, @rc says what */
+    FH_WK_END,
+    FH_WK_HAVE,        /* to a new supervisor: @disk */
 };
+
+/* Of everything here but the greeting, which stays as it is for ever. */
+enum { FH_WK_VERSION = 1 };
+
+#define FH_WK_MAGIC 0x4b574846u /* "FHWK" */
+
+struct fh_wk_greeting {
+    uint32_t magic;
+    uint32_t version; /* FH_WK_VERSION of the sender */
+    uint32_t worker;  /* its number; 0 from a supervisor */
+    uint32_t n_disks; /* that HAVE will tell of */
+};
+
+/* Descriptors of a disk, in the order in which they come with a message. */
+enum fh_wk_fd {
+    FH_WK_FD_STORE,    /* file, or memory */
+    FH_WK_FD_RECOVERY,
+    FH_WK_FD_WITNESS,  /* of the store: opened before this worker's first
+                          write, asked for errors by the next worker */
+    FH_WK_FD_LOCK,     /* its open file description holds the image's lock */
+    FH_WK_N_FDS,
+};
+
+#define FH_WK_FD_BIT(fd) (1u << (fd))
 
 enum fh_wk_store {
     FH_WK_STORE_FILE,  /* descriptor: file or block device, opened by the
@@ -58,7 +96,10 @@ enum fh_wk_broker {
     FH_WK_BROKER_OFF,
 };
 
-enum { FH_WK_MAX_RING_PAGES = 16 };
+enum {
+    FH_WK_MAX_RING_PAGES = 16,
+    FH_WK_LONELY_S = 3600,
+};
 
 struct fh_wk_msg {
     uint32_t type; /* enum fh_wk_type */
@@ -80,6 +121,10 @@ struct fh_wk_msg {
                                     any, it has several */
             uint32_t broker;     /* enum fh_wk_broker */
             uint32_t no_sandbox; /* bool */
+            uint32_t listens; /* bool: the last two descriptors are there, and
+                                 it outlives its supervisor */
+            uint32_t lonely_s; /* without supervisor and request, then it ends;
+                                  0: FH_WK_LONELY_S */
         } hello;
         struct {
             uint32_t broker_pid; /* 0: none */
@@ -97,7 +142,14 @@ struct fh_wk_msg {
             uint32_t latency_ns; /* null store: answer after this; 0: at once */
             uint32_t replay;    /* the recovery file has a history: replay, and
                                    start with fsync */
+            uint32_t fds;  /* FH_WK_FD_BIT of each descriptor that came */
+            uint32_t keep; /* of those that a later supervisor will need */
         } disk;
+        struct {
+            uint32_t fds;
+            uint32_t has_queue; /* bool */
+            uint32_t faulted;   /* bool: it reported, or would, QUEUE_FAULT */
+        } have;
         struct {
             uint32_t domid;
             uint32_t abi;    /* enum fh_blkif_abi */

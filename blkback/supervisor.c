@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <json-c/json.h>
-#include "blkback/supervisor_int.h"
+#include "blkback/supervisor_state.h"
 
 #define RUN_DIR "/run/freehold"
 
@@ -125,8 +125,14 @@ signals_ready(struct fh_sup_source *src, uint32_t events)
 {
     struct signalfd_siginfo si;
 
-    if (read(src->fd, &si, sizeof(si)) == sizeof(si))
-        fh_sup_stop(src->owner, 0);
+    struct fh_sup *s = src->owner;
+
+    if (read(src->fd, &si, sizeof(si)) != sizeof(si))
+        return;
+    if (s->p.keep_workers && !s->stop)
+        s->is_leaving = true;
+    else
+        fh_sup_stop(s, 0);
 }
 
 /* Before libxenstore makes its thread: that must not take our signals. */
@@ -189,10 +195,15 @@ start(struct fh_sup *s)
     if (r)
         return fatal("signals: %s", strerror(-r));
     r = lock_run_dir(s);
-    if (!r)
-        r = start_xenstore(s);
     if (r)
         return r;
+    r = fh_sup_state_open(s);
+    if (r)
+        return fatal("%s/state: %s", s->run_dir, strerror(-r));
+    r = start_xenstore(s);
+    if (r)
+        return r;
+    fh_sup_adopt_all(s);
     r = fh_sup_ctl_start(s);
     return r ? fatal("%s/control: %s", s->run_dir, strerror(-r)) : 0;
 }
@@ -218,7 +229,10 @@ device_over(struct fh_sup_device *d)
     struct fh_sup *s = d->sup;
     struct json_object *o;
 
-    if (d->owned)
+    /* Unplugged while nobody was here to answer: the toolstack has given up,
+     * and has taken the frontend's half with it. */
+    if (d->owned ||
+        (d->was_restored && d->dev.front_gone && !d->dev.online))
         fh_sup_remove_nodes(d);
     if (d->detacher) {
         o = json_object_new_object();
@@ -229,6 +243,17 @@ device_over(struct fh_sup_device *d)
     fh_sup_device_free(d);
 }
 
+/* What nobody has to know before it is done. */
+static void
+save_if_changed(struct fh_sup_device *d)
+{
+    if (!fh_sup_has_handshake(d) || d->over ||
+        (d->saved_phase == d->dev.phase &&
+         d->saved_seen_4 == d->dev.front_seen_4))
+        return;
+    fh_sup_state_save(d);
+}
+
 static void
 run_devices(struct fh_sup *s)
 {
@@ -237,11 +262,14 @@ run_devices(struct fh_sup *s)
     while (d) {
         struct fh_sup_device *next = d->next;
 
-        if (d->refused)
+        if (d->fate)
+            fh_sup_fate(d);
+        else if (d->refused)
             fh_sup_xs_retry(d);
         else
             fh_device_run(&d->dev);
         fh_sup_link_overdue(d);
+        save_if_changed(d);
         if (d->over)
             device_over(d);
         d = next;
@@ -254,8 +282,10 @@ deadline(const struct fh_sup *s)
     uint64_t due = fh_sup_workers_deadline(s);
 
     for (const struct fh_sup_device *d = s->devices; d; d = d->next) {
-        uint64_t at = d->refused ? d->retry_ns
-                                 : fh_device_deadline_ns(&d->dev);
+        uint64_t at = fh_device_deadline_ns(&d->dev);
+
+        if (!fh_sup_has_handshake(d))
+            at = d->refused ? d->retry_ns : UINT64_MAX;
 
         if (fh_sup_link_deadline(d) < at)
             at = fh_sup_link_deadline(d);
@@ -331,7 +361,7 @@ fh_sup_stop(struct fh_sup *s, uint64_t client)
     for (struct fh_sup_device *d = s->devices; d; d = d->next)
         if (d->refused)
             d->over = true;
-        else
+        else if (!d->fate)
             fh_device_stop(&d->dev, false);
 }
 
@@ -348,7 +378,8 @@ stop_next_stage(struct fh_sup *s)
         s->stop = FH_SUP_STOP_FORCED;
         s->stop_ns = now + (uint64_t)FH_SUP_STOP_FORCED_MS * MS;
         for (struct fh_sup_device *d = s->devices; d; d = d->next)
-            fh_device_stop(&d->dev, true);
+            if (fh_sup_has_handshake(d))
+                fh_device_stop(&d->dev, true);
         return;
     case FH_SUP_STOP_FORCED:
         fh_sup_log(s, "%u devices did not close in time", s->n_devices);
@@ -387,7 +418,7 @@ loop(struct fh_sup *s)
         run_devices(s);
         fh_sup_workers_run(s);
         fh_sup_ctl_reap(s);
-        if (!run_stop(s))
+        if (!run_stop(s) || s->is_leaving)
             return;
         if (!s->lost)
             wait_one(s);
@@ -422,11 +453,16 @@ remove_lock(struct fh_sup *s)
 static void
 finish(struct fh_sup *s)
 {
-    fh_sup_workers_end(s);
-    fh_sup_workers_kill(s);
+    if (s->is_leaving) {
+        fh_sup_log(s, "ending; the workers go on");
+    } else {
+        fh_sup_workers_end(s);
+        fh_sup_workers_kill(s);
+    }
     while (s->devices)
         fh_sup_device_free(s->devices);
     fh_sup_workers_free(s);
+    fh_sup_state_close(s, !s->is_leaving);
     answer_stopper(s);
     fh_sup_ctl_end(s);
     /* The descriptor is libxenstore's to close. */
@@ -448,7 +484,7 @@ fh_supervisor_main(const struct fh_supervisor_params *p)
         return 1;
     }
     s->p = *p;
-    s->epoll_fd = s->lock_fd = s->spare_fd = -1;
+    s->epoll_fd = s->lock_fd = s->spare_fd = s->state_fd = -1;
     s->signals.fd = s->xs.fd = s->listener.fd = -1;
     s->next_disk = 1;
     s->started_ns = fh_sup_now();

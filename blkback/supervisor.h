@@ -5,9 +5,11 @@
  * socket, the images and their locks, and the workers' lives.  It never
  * touches a ring.
  *
- * One process, one thread.  fh_supervisor_main() runs until SIGTERM, SIGINT or
- * the control socket's stop, closes every device (bounded) and returns the
- * process's exit status.
+ * One process, one thread.  fh_supervisor_main() runs until SIGTERM, SIGINT,
+ * SIGHUP or the control socket's stop, closes every device (bounded) and
+ * returns the process's exit status.  When it dies otherwise (or keep_workers
+ * is set, and a signal ends it) the workers go on, and the next supervisor of
+ * the run directory takes up what it finds there.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +31,8 @@ struct fh_supervisor_params {
                                MiB; UINT32_MAX: none */
     enum fh_wk_broker broker; /* of the workers' grants */
     bool no_sandbox;       /* workers stay without */
+    bool keep_workers;     /* signals end us alone: workers wait for the next */
+    uint32_t lonely_s;     /* so long, without a request; 0: an hour */
     bool verbose;
     int ready_fd;          /* a byte is written when devices can be attached,
                               then it is closed; -1: none */

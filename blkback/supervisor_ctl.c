@@ -283,7 +283,7 @@ do_detach(struct fh_sup_client *c, struct json_object *req)
                  name);
         return fh_sup_ctl_error(why);
     }
-    r = d->refused ? 0 : fh_device_unplug(&d->dev, bool_of(req, "force"));
+    r = !fh_sup_has_handshake(d) ? 0 : fh_device_unplug(&d->dev, bool_of(req, "force"));
     if (r && r != FH_ENOENT) {
         snprintf(why, sizeof(why), "cannot write its nodes: %s", strerror(-r));
         return fh_sup_ctl_error(why);

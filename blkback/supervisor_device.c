@@ -7,13 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <fcntl.h>
 #include <errno.h>
 #include <unistd.h>
 #include "base/arith.h"
-#include "blkback/supervisor_int.h"
+#include "blkback/supervisor_state.h"
 #include "blkback/uring.h"
 
 
@@ -115,31 +114,6 @@ fh_sup_vdev_free(struct fh_sup *s, uint32_t domid, uint32_t *devid)
     return FH_ENOSPC;
 }
 
-/* The recovery file: sparse, sealed, with a header and nothing active. */
-static int
-make_recovery(struct fh_sup_device *d)
-{
-    struct fh_rec_header h = {
-        .magic = FH_REC_MAGIC,
-        .version = FH_REC_VERSION,
-        .n_queues = FH_REC_MAX_QUEUES,
-        .disk_sectors = d->image.n_sectors,
-        .domid = d->dev.p.domid,
-        .devid = d->dev.p.devid,
-        .connection = d->number,
-    };
-    int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-
-    d->rec_fd = memfd_create("freehold-recovery",
-                             MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (d->rec_fd < 0 ||
-        ftruncate(d->rec_fd, (off_t)sizeof(struct fh_rec_file)) ||
-        pwrite(d->rec_fd, &h, sizeof(h), 0) != sizeof(h) ||
-        fcntl(d->rec_fd, F_ADD_SEALS, seals))
-        return -errno;
-    return 0;
-}
-
 static uint32_t
 count_of(struct fh_sup *s, uint32_t domid)
 {
@@ -190,6 +164,7 @@ fh_sup_device_free(struct fh_sup_device *d)
     d->sup->n_devices--;
     if (d->dev.p.plat)
         fh_device_fini(&d->dev);
+    fh_sup_state_forget(d);
     fh_image_close(&d->image);
     if (d->opening_fd >= 0)
         close(d->opening_fd);
@@ -224,14 +199,15 @@ fh_sup_open_storage(struct fh_sup_device *d, const struct fh_sup_attach *a,
     if (d->image.lost_bytes)
         fh_sup_log(d->sup, "%s: the last %u bytes are no whole sector and are "
                    "left out", a->target, (unsigned)d->image.lost_bytes);
-    r = make_recovery(d);
+    r = fh_sup_recovery_make(d);
     if (r)
         snprintf(why, FH_IMAGE_TEXT_MAX, "recovery state: %s", strerror(-r));
     return r;
 }
 
 int
-fh_sup_start_device(struct fh_sup_device *d, const struct fh_sup_attach *a)
+fh_sup_start_device(struct fh_sup_device *d, const struct fh_sup_attach *a,
+                    const struct fh_sup_state *st)
 {
     char path[FH_DEVICE_PATH_MAX];
     struct fh_device_params p = {
@@ -255,7 +231,14 @@ fh_sup_start_device(struct fh_sup_device *d, const struct fh_sup_attach *a)
 
     snprintf(path, sizeof(path), "%s/%u/%u", d->sup->base, a->domid, a->devid);
     r = fh_device_init(&d->dev, &p);
-    return r ? r : fh_device_start(&d->dev);
+    if (!r && st)
+        fh_device_restore(&d->dev, (enum fh_device_phase)st->phase,
+                          st->has_queue ? &st->queue : NULL, st->front_seen_4);
+    if (!r)
+        r = fh_device_start(&d->dev);
+    if (!r && !st)
+        fh_sup_state_save(d);
+    return r;
 }
 
 /* --- we are the toolstack --- */
@@ -391,8 +374,8 @@ remove_if_empty(struct fh_plat *pl, const char *dir)
         remove_dir(pl, dir);
 }
 
-static void
-remove_nodes(struct fh_sup *s, uint32_t domid, uint32_t devid)
+void
+fh_sup_remove_dirs(struct fh_sup *s, uint32_t domid, uint32_t devid)
 {
     struct fh_plat *pl = &s->xen.plat;
     char path[FH_DEVICE_PATH_MAX];
@@ -408,7 +391,7 @@ remove_nodes(struct fh_sup *s, uint32_t domid, uint32_t devid)
 void
 fh_sup_remove_nodes(struct fh_sup_device *d)
 {
-    remove_nodes(d->sup, d->dev.p.domid, d->dev.p.devid);
+    fh_sup_remove_dirs(d->sup, d->dev.p.domid, d->dev.p.devid);
 }
 
 static const char *
@@ -479,14 +462,18 @@ fh_sup_attach(struct fh_sup *s, const struct fh_sup_attach *a,
         return FH_ENOSPC;
     d->owned = true;
     r = fh_sup_open_storage(d, a, why);
-    if (!r)
+    if (!r) { /* first: whoever finds these nodes after our death asks for it */
+        d->dev.p.grants = a->grants;
+        d->dev.p.max_order = a->max_order;
+        fh_sup_state_save(d);
         r = write_nodes(s, a, why);
+    }
     if (!r) {
-        r = fh_sup_start_device(d, a);
+        r = fh_sup_start_device(d, a, NULL);
         if (r) {
             snprintf(why, FH_IMAGE_TEXT_MAX, "cannot watch the device: %s",
                      strerror(-r));
-            remove_nodes(s, a->domid, a->devid);
+            fh_sup_remove_dirs(s, a->domid, a->devid);
         }
     }
     if (r)

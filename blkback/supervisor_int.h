@@ -61,6 +61,8 @@ enum fh_sup_worker_state {
     FH_SUP_NONE,     /* no process */
     FH_SUP_STARTING, /* until READY */
     FH_SUP_READY,
+    FH_SUP_ADOPTING, /* an earlier supervisor's: until it has told what it has */
+    FH_SUP_FOREIGN,  /* such a one that does not speak our version: @reason */
     FH_SUP_ENDING,   /* asked to exit */
     FH_SUP_FENCED,   /* dead; the kernel finishes its old I/O */
     FH_SUP_WAITING,  /* dead and gone; the next is started at @due_ns */
@@ -73,6 +75,9 @@ struct fh_sup_worker {
     uint32_t number;
     int domid; /* serves this guest only; -1: anybody */
     bool is_killed; /* by us: @reason says why */
+    bool is_child;    /* of ours: we are told how it died */
+    bool has_greeted; /* while ADOPTING */
+    uint32_t uid;     /* that it runs as */
     bool is_split; /* made for one disk, which may be the one that kills */
     enum fh_sup_worker_state state;
     pid_t pid;
@@ -103,6 +108,14 @@ enum fh_sup_link {
     FH_SUP_LINK_QUEUE, /* serving */
 };
 
+/* What becomes of a disk that an earlier supervisor left, when its worker has
+ * let go of it. */
+enum fh_sup_fate {
+    FH_SUP_FATE_NONE, /* it is served on */
+    FH_SUP_FATE_GONE, /* its nodes are not there any more: there is no handshake */
+    FH_SUP_FATE_LOST, /* its memory is not: refused */
+};
+
 struct fh_sup_device {
     struct fh_device dev;
     struct fh_sup *sup;
@@ -119,6 +132,14 @@ struct fh_sup_device {
     struct fh_image image;
     uint32_t latency_ns;
     int rec_fd;      /* recovery file */
+    bool rec_is_named;  /* ... which a supervisor after us will find */
+    bool image_is_away; /* open in a worker that an earlier one started, if at
+                           all */
+    bool was_served;    /* to any ring, ever */
+    bool was_restored;
+    enum fh_sup_fate fate;
+    enum fh_device_phase saved_phase; /* as in its state file */
+    bool saved_seen_4;
     int opening_fd;  /* of the image, with a worker that has not answered; -1 */
     struct fh_sup_worker *worker;
     enum fh_sup_link link;
@@ -165,6 +186,9 @@ struct fh_sup {
     char base[64]; /* /local/domain/N/backend/vbd */
     int epoll_fd;
     int lock_fd;
+    int state_fd;   /* supervisor_state.h's directory */
+    char boot[40];  /* the host's boot id */
+    bool is_leaving; /* ends, and leaves everything to the next one */
     struct fh_sup_source signals;
     struct fh_sup_source xs;
     struct fh_sup_source listener;
@@ -185,6 +209,13 @@ struct fh_sup {
     uint64_t started_ns;
 };
 
+/* False: there is nothing to say to the frontend. */
+static inline bool
+fh_sup_has_handshake(const struct fh_sup_device *d)
+{
+    return !d->refused && !d->fate;
+}
+
 /* supervisor.c */
 uint64_t
 fh_sup_now(void);
@@ -203,6 +234,22 @@ void
 fh_sup_stop(struct fh_sup *s, uint64_t client);
 
 /* supervisor_worker.c: processes. */
+
+/* Worker @number, new or not; NULL: beyond the limit, or no memory. */
+struct fh_sup_worker *
+fh_sup_worker_insert(struct fh_sup *s, uint32_t number, int domid);
+/* Watches over process @pid, which is not our child, by @pidfd; takes that. */
+FH_MUST_CHECK int
+fh_sup_worker_watch(struct fh_sup_worker *w, pid_t pid, int pidfd);
+/* Hears what the process says on @sock; takes that on success. */
+FH_MUST_CHECK int
+fh_sup_worker_talk(struct fh_sup_worker *w, int sock);
+/* It is dead: what follows does when its last I/O is over. */
+void
+fh_sup_worker_fence(struct fh_sup_worker *w);
+/* It has told all that it has. */
+void
+fh_sup_worker_adopted(struct fh_sup_worker *w, const struct fh_wk_msg *ready);
 
 /* A worker for a device of @domid, not necessarily running; NULL: at the
  * limit. */
@@ -238,7 +285,27 @@ fh_sup_workers_free(struct fh_sup *s);
 const char *
 fh_sup_worker_state_name(enum fh_sup_worker_state st);
 
+/* supervisor_spawn.c */
+
+/* Makes the process, watched and greeted; after a failure w->pid may be one to
+ * be killed. */
+FH_MUST_CHECK int
+fh_sup_spawn(struct fh_sup_worker *w);
+
+/* supervisor_adopt.c: after an earlier supervisor. */
+void
+fh_sup_adopt_all(struct fh_sup *s);
+/* Opens the image of a disk whose earlier worker is dead.  @why:
+ * FH_IMAGE_TEXT_MAX bytes. */
+FH_MUST_CHECK int
+fh_sup_bring_back(struct fh_sup_device *d, char *why);
+/* Carries out @d's fate, when it may be. */
+void
+fh_sup_fate(struct fh_sup_device *d);
+
 /* supervisor_link.c: a device and its worker. */
+uint64_t
+fh_sup_answer_ns(const struct fh_sup *s);
 extern const struct fh_device_ops fh_sup_device_ops;
 /* Sends the next message that leads to what the device wants. */
 void
@@ -275,6 +342,13 @@ void
 fh_sup_xs_drain(struct fh_sup *s);
 void
 fh_sup_xs_scan(struct fh_sup *s);
+/* True while the nodes in xenstore are there and name @d's image; sets
+ * `owned`. */
+bool
+fh_sup_xs_names(struct fh_sup_device *d);
+/* Closes what @d has; it is listed with the reason.  FH_EBUSY is tried again. */
+void
+fh_sup_refuse(struct fh_sup_device *d, int error, const char *why);
 /* Tries a refused device again, when it is due. */
 void
 fh_sup_xs_retry(struct fh_sup_device *d);
@@ -307,15 +381,20 @@ fh_sup_device_new(struct fh_sup *s, const struct fh_sup_attach *a, char *why);
 FH_MUST_CHECK int
 fh_sup_open_storage(struct fh_sup_device *d, const struct fh_sup_attach *a,
                     char *why);
-/* Its handshake. */
+/* Its handshake, from the beginning or (@st) from where it was. */
+struct fh_sup_state;
 FH_MUST_CHECK int
-fh_sup_start_device(struct fh_sup_device *d, const struct fh_sup_attach *a);
+fh_sup_start_device(struct fh_sup_device *d, const struct fh_sup_attach *a,
+                    const struct fh_sup_state *st);
 
 /* As a toolstack: both directories, then the device.  @why: FH_IMAGE_TEXT_MAX
  * bytes. */
 FH_MUST_CHECK int
 fh_sup_attach(struct fh_sup *s, const struct fh_sup_attach *a,
               struct fh_sup_device **out, char *why);
+/* Removes both directories of a disk. */
+void
+fh_sup_remove_dirs(struct fh_sup *s, uint32_t domid, uint32_t devid);
 /* Removes the nodes of a device that is ours. */
 void
 fh_sup_remove_nodes(struct fh_sup_device *d);

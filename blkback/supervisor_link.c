@@ -21,10 +21,10 @@
 #include <unistd.h>
 #include "base/shared.h"
 #include "blkback/recovery.h"
-#include "blkback/supervisor_int.h"
+#include "blkback/supervisor_state.h"
 
-static uint64_t
-answer_ns(const struct fh_sup *s)
+uint64_t
+fh_sup_answer_ns(const struct fh_sup *s)
 {
     uint64_t ms = s->p.answer_ms ? s->p.answer_ms : FH_SUP_ANSWER_MS;
 
@@ -62,7 +62,7 @@ request(struct fh_sup_device *d, struct fh_wk_msg *m, enum fh_wk_type type,
     m->queue = 0;
     d->seq = m->seq;
     d->seq_type = type;
-    d->answer_due_ns = fh_sup_now() + answer_ns(d->sup);
+    d->answer_due_ns = fh_sup_now() + fh_sup_answer_ns(d->sup);
     fh_sup_worker_send(d->worker, m, fds, n_fds);
 }
 
@@ -78,6 +78,8 @@ finish(struct fh_sup_device *d)
     if (w)
         fh_sup_worker_release(w);
     fh_device_disconnected(&d->dev, 0);
+    if (!d->fate)
+        fh_sup_state_save(d); /* an older one leads here again */
 }
 
 /* A ring whose guest has requests in it is not given up for want of resources
@@ -110,6 +112,15 @@ failed(struct fh_sup_device *d, int rc)
     }
 }
 
+/* As failed(), before anything was sent: there is no answer to go on from. */
+static void
+failed_here(struct fh_sup_device *d, int rc)
+{
+    failed(d, rc);
+    if (!d->want && d->link == FH_SUP_LINK_DOWN)
+        finish(d);
+}
+
 /* The witness that a worker was given counts until it has answered: one that
  * could not open its disk has not asked it. */
 static void
@@ -124,16 +135,78 @@ end_opening(struct fh_sup_device *d, bool opened)
     d->opening_fd = -1;
 }
 
+/* After an earlier supervisor; false: not, and what follows is decided. */
+static bool
+bring_back(struct fh_sup_device *d)
+{
+    char why[FH_IMAGE_TEXT_MAX] = "";
+    int r;
+
+    r = fh_sup_bring_back(d, why);
+    if (!r && d->rec_fd >= 0)
+        return true;
+    if (!r) { /* its requests are not known: the ring is lost */
+        r = fh_sup_recovery_make(d);
+        failed_here(d, r ? r : FH_WK_E_RECOVERY);
+        return false;
+    }
+    fh_sup_log(d->sup, "domain %u %s: %s", d->dev.p.domid, d->vdev, why);
+    if (d->image.store != FH_WK_STORE_MEM) {
+        failed_here(d, r);
+        return false;
+    }
+    d->fate = FH_SUP_FATE_LOST;
+    d->want = false;
+    finish(d);
+    return false;
+}
+
+/* Which descriptors go with DISK_OPEN, and which of them a supervisor after us
+ * will want to have. */
+static unsigned
+choose_fds(const struct fh_sup_device *d, int store, struct fh_wk_msg *m,
+           int *fds)
+{
+    const struct fh_image *img = &d->image;
+    const int all[FH_WK_N_FDS] = {
+        [FH_WK_FD_STORE] = store,
+        [FH_WK_FD_RECOVERY] = d->rec_fd,
+        [FH_WK_FD_WITNESS] = img->store == FH_WK_STORE_FILE ? img->fd : -1,
+        [FH_WK_FD_LOCK] = img->lock_fd,
+    };
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < FH_WK_N_FDS; i++) {
+        if (all[i] < 0)
+            continue;
+        m->u.disk.fds |= FH_WK_FD_BIT(i);
+        fds[n++] = all[i];
+    }
+    m->u.disk.keep = FH_WK_FD_BIT(FH_WK_FD_WITNESS) |
+                     FH_WK_FD_BIT(FH_WK_FD_LOCK);
+    if (img->store == FH_WK_STORE_MEM)
+        m->u.disk.keep |= FH_WK_FD_BIT(FH_WK_FD_STORE);
+    if (!d->rec_is_named)
+        m->u.disk.keep |= FH_WK_FD_BIT(FH_WK_FD_RECOVERY);
+    m->u.disk.keep &= m->u.disk.fds;
+    return n;
+}
+
 static void
 open_disk(struct fh_sup_device *d)
 {
     const bool null = d->image.store == FH_WK_STORE_NULL;
-    int store = null ? -1 : fh_image_worker_fd(&d->image);
-    const int fds[] = { null ? d->rec_fd : store, d->rec_fd };
     struct fh_wk_msg m = { 0 };
+    int fds[FH_WK_N_FDS];
+    int store = -1;
+    unsigned n;
 
+    if ((d->image_is_away || d->rec_fd < 0) && !bring_back(d))
+        return;
+    if (!null)
+        store = fh_image_worker_fd(&d->image);
     if (!null && store < 0) {
-        failed(d, store);
+        failed_here(d, store);
         return;
     }
     m.u.disk.store = d->image.store;
@@ -143,8 +216,22 @@ open_disk(struct fh_sup_device *d)
     m.u.disk.alignment = d->image.alignment;
     m.u.disk.latency_ns = d->latency_ns;
     m.u.disk.replay = d->resume;
-    request(d, &m, FH_WK_DISK_OPEN, fds, null ? 1 : 2);
+    n = choose_fds(d, store, &m, fds);
+    request(d, &m, FH_WK_DISK_OPEN, fds, n);
     d->opening_fd = store;
+}
+
+/* A ring that was served has a state to go on from, or is not begun anew. */
+static bool
+is_resumable(const struct fh_sup_device *d)
+{
+    const off_t at = offsetof(struct fh_rec_file, queue[0].active);
+    uint32_t active = 0;
+
+    return !d->was_restored || d->dev.phase != FH_DEVICE_SERVING ||
+           (pread(d->rec_fd, &active, sizeof(active), at) ==
+                (ssize_t)sizeof(active) &&
+            active);
 }
 
 static void
@@ -152,6 +239,10 @@ connect_queue(struct fh_sup_device *d)
 {
     struct fh_wk_msg m = { 0 };
 
+    if (!is_resumable(d)) {
+        failed_here(d, FH_WK_E_RECOVERY);
+        return;
+    }
     m.u.queue_connect.domid = d->queue.domid;
     m.u.queue_connect.abi = d->queue.abi;
     m.u.queue_connect.order = d->queue.order;
@@ -245,6 +336,7 @@ queue_up(struct fh_sup_device *d)
     d->link = FH_SUP_LINK_QUEUE;
     d->faulted = false;
     d->resume_tries = 0;
+    d->was_served = true;
     if (d->resume)
         note_resumed(d);
     d->resume = true;
@@ -281,6 +373,8 @@ answered(struct fh_sup_device *d, uint32_t type, int rc)
     case FH_WK_READY:
     case FH_WK_DONE:
     case FH_WK_QUEUE_FAULT:
+    case FH_WK_END:
+    case FH_WK_HAVE:
         return;
     }
     /* After a failure the handshake decides first. */
@@ -360,12 +454,28 @@ fh_sup_link_needed(const struct fh_sup_worker *w)
     return false;
 }
 
+static void
+adopted(struct fh_sup_device *d)
+{
+    const bool faulted = d->faulted;
+
+    queue_up(d);
+    d->faulted = faulted;
+    if (faulted)
+        fh_device_fault(&d->dev, FH_WK_E_BROKEN);
+}
+
 void
 fh_sup_link_ready(struct fh_sup_worker *w)
 {
-    for (struct fh_sup_device *d = w->sup->devices; d; d = d->next)
-        if (d->worker == w)
-            fh_sup_link_advance(d);
+    for (struct fh_sup_device *d = w->sup->devices; d; d = d->next) {
+        if (d->worker != w)
+            continue;
+        /* One that was adopted may be further than its device knew. */
+        if (d->link == FH_SUP_LINK_QUEUE && d->want)
+            adopted(d);
+        fh_sup_link_advance(d);
+    }
 }
 
 static void
@@ -439,6 +549,10 @@ op_connect(struct fh_device *dev, const struct fh_device_queue *q)
         d->worker->state = FH_SUP_NONE;
         d->worker->early_deaths = 0;
     }
+    /* Before anybody serves the ring: a supervisor after us has to know who. */
+    d->was_served = true;
+    if (fh_sup_state_save(d))
+        return FH_ENOSPC;
     fh_sup_worker_start(d->worker);
     fh_sup_link_advance(d);
     return 0;
@@ -450,6 +564,7 @@ op_disconnect(struct fh_device *dev)
     struct fh_sup_device *d = device_of(dev);
 
     d->want = false;
+    fh_sup_state_save(d); /* before the ring's state ends */
     if (!d->worker) {
         finish(d);
         return 0;
@@ -460,7 +575,11 @@ op_disconnect(struct fh_device *dev)
     case FH_SUP_PARKED:
         finish(d); /* no process, and its I/O is over */
         return 0;
+    case FH_SUP_FOREIGN:
+        fh_sup_worker_kill(d->worker, "a disk of it is to be closed");
+        return 0;
     case FH_SUP_STARTING:
+    case FH_SUP_ADOPTING:
     case FH_SUP_READY:
     case FH_SUP_ENDING:
     case FH_SUP_FENCED:

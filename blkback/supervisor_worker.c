@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers as processes: spawn, death, fence, successor.
+ * Workers as processes: start (supervisor_spawn.c), death, fence, successor.
  *
  *   NONE -> STARTING -> READY -> (death) FENCED -> WAITING -> STARTING ...
  *                         `-> ENDING --^   |
@@ -15,10 +15,8 @@
  * not asked for, or a message of a wrong size, ends it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,95 +28,12 @@
 #include <unistd.h>
 #include "base/arith.h"
 #include "blkback/broker.h"
-#include "blkback/supervisor_int.h"
-
-extern char **environ;
+#include "blkback/supervisor_state.h"
 
 enum {
-    WORKER_FD = 3, /* where the child finds its socket */
-    MAX_FDS = 2,
+    MAX_FDS = FH_WK_N_FDS,
     MS = 1000000,
 };
-
-/*
- * The one place that knows how a worker is started: our own program again,
- * whatever its path is and whoever may enter its directory (it runs as we do
- * until it gives up its uid).  posix_spawn, because libxenstore has a thread.
- */
-static int
-exec_worker(int fd, pid_t *pid)
-{
-    char *argv[] = { "freehold", "--worker", "3", NULL };
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attr;
-    sigset_t none, all;
-    int r;
-
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &all);
-    posix_spawnattr_setpgroup(&attr, 0); /* Ctrl-C is for the supervisor */
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK |
-                                        POSIX_SPAWN_SETSIGDEF |
-                                        POSIX_SPAWN_SETPGROUP);
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_adddup2(&files, fd, WORKER_FD);
-    r = posix_spawn(pid, "/proc/self/exe", &files, &attr, argv, environ);
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attr);
-    return -r;
-}
-
-/* Fresh counters for a fresh process; the old ones have been added up. */
-static int
-make_stats(struct fh_sup_worker *w, int *fd)
-{
-    const size_t size = fh_round_up(sizeof(*w->stats), FH_PAGE_BYTES);
-    void *map = MAP_FAILED;
-
-    if (w->stats)
-        munmap(w->stats, size);
-    w->stats = NULL;
-    *fd = memfd_create("freehold-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (*fd >= 0 && !ftruncate(*fd, (off_t)size) &&
-        !fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-        map = mmap(NULL, size, PROT_READ, MAP_SHARED, *fd, 0);
-    if (map == MAP_FAILED)
-        return -errno;
-    w->stats = map;
-    return 0;
-}
-
-static uint32_t
-memlock_pages(const struct fh_supervisor_params *p)
-{
-    if (p->memlock_pages == UINT32_MAX)
-        return 0;
-    return p->memlock_pages ? p->memlock_pages : FH_SUP_MEMLOCK_PAGES;
-}
-
-static void
-send_hello(struct fh_sup_worker *w, int fence_fd, int stats_fd)
-{
-    const struct fh_supervisor_params *p = &w->sup->p;
-    const bool root = geteuid() == 0;
-    struct fh_wk_msg m = { .type = FH_WK_HELLO, .seq = ++w->seq };
-    const int fds[] = { fence_fd, stats_fd };
-
-    m.u.hello.worker = w->number;
-    m.u.hello.polling = p->polling;
-    m.u.hello.poll_max_ns = p->poll_max_ns;
-    m.u.hello.uid = root && p->uid_base ? p->uid_base + w->number : 0;
-    m.u.hello.kill_after = w->incarnations == 1 ? p->kill_after : 0;
-    m.u.hello.no_fence = p->no_fence;
-    m.u.hello.memlock_pages = memlock_pages(p);
-    m.u.hello.domid = w->domid > 0 ? (uint32_t)w->domid : 0;
-    m.u.hello.broker = p->broker;
-    m.u.hello.no_sandbox = p->no_sandbox;
-    fh_sup_worker_send(w, &m, fds, 2);
-}
 
 static void
 worker_socket(struct fh_sup_source *src, uint32_t events);
@@ -127,39 +42,23 @@ worker_died(struct fh_sup_source *src, uint32_t events);
 static void
 fence_ended(struct fh_sup_source *src, uint32_t events);
 
-/* Everything around the process; half-built things are closed by the caller. */
-static int
-spawn(struct fh_sup_worker *w, int sock[2], int fence[2], int *stats_fd)
+int
+fh_sup_worker_watch(struct fh_sup_worker *w, pid_t pid, int pidfd)
 {
-    struct fh_sup *s = w->sup;
-    int pidfd, r;
+    int r = fh_sup_source_add(w->sup, &w->pidfd, pidfd, EPOLLIN, worker_died,
+                              w);
 
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) ||
-        pipe2(fence, O_CLOEXEC | O_NONBLOCK))
-        return -errno;
-    r = make_stats(w, stats_fd);
-    if (!r)
-        r = exec_worker(sock[1], &w->pid);
-    if (r) {
-        w->pid = 0;
-        return r;
-    }
-    pidfd = (int)syscall(SYS_pidfd_open, w->pid, 0);
-    r = pidfd < 0 ? -errno : 0;
-    if (!r)
-        r = fh_sup_source_add(s, &w->pidfd, pidfd, EPOLLIN, worker_died, w);
-    if (!r)
-        r = fh_sup_source_add(s, &w->sock, sock[0], EPOLLIN, worker_socket, w);
-    if (!r)
-        sock[0] = -1;
+    if (r)
+        close(pidfd);
+    else
+        w->pid = pid;
     return r;
 }
 
-static void
-close_fd(int fd)
+int
+fh_sup_worker_talk(struct fh_sup_worker *w, int sock)
 {
-    if (fd >= 0)
-        close(fd);
+    return fh_sup_source_add(w->sup, &w->sock, sock, EPOLLIN, worker_socket, w);
 }
 
 /* Gives a start that failed the same way out as a death. */
@@ -185,43 +84,39 @@ start_failed(struct fh_sup_worker *w, int r)
 void
 fh_sup_worker_start(struct fh_sup_worker *w)
 {
-    int sock[2] = { -1, -1 }, fence[2] = { -1, -1 }, stats_fd = -1;
     int r;
 
     if (w->state != FH_SUP_NONE && w->state != FH_SUP_WAITING)
         return;
     w->incarnations++;
     w->is_killed = false;
-    r = spawn(w, sock, fence, &stats_fd);
-    if (!r) {
-        w->state = FH_SUP_STARTING;
-        w->born_ns = fh_sup_now();
-        w->due_ns = w->born_ns + (uint64_t)FH_SUP_READY_MS * MS;
-        w->fence.fd = fence[0]; /* looked at after a death only */
-        fence[0] = -1;
-        send_hello(w, fence[1], stats_fd);
-    }
-    close_fd(sock[0]);
-    close_fd(sock[1]);
-    close_fd(fence[0]);
-    close_fd(fence[1]); /* from here on only the worker has it */
-    close_fd(stats_fd);
+    w->state = FH_SUP_STARTING;
+    w->born_ns = fh_sup_now();
+    w->due_ns = w->born_ns + (uint64_t)FH_SUP_READY_MS * MS;
+    r = fh_sup_spawn(w);
     if (r)
         start_failed(w, r);
 }
 
-static struct fh_sup_worker *
-worker_new(struct fh_sup *s, int domid)
+static uint32_t
+uid_of(const struct fh_sup *s, uint32_t number)
+{
+    const uint32_t own = geteuid();
+
+    return own == 0 && s->p.uid_base ? s->p.uid_base + number : own;
+}
+
+/* The list is in the order of the numbers. */
+struct fh_sup_worker *
+fh_sup_worker_insert(struct fh_sup *s, uint32_t number, int domid)
 {
     struct fh_sup_worker **at = &s->workers;
     struct fh_sup_worker *w;
-    uint32_t number = 1;
 
-    /* The list is in the order of the numbers: the first gap. */
-    while (*at && (*at)->number == number) {
+    while (*at && (*at)->number < number)
         at = &(*at)->next;
-        number++;
-    }
+    if (*at && (*at)->number == number)
+        return *at;
     if (number > FH_SUP_MAX_WORKERS)
         return NULL;
     w = calloc(1, sizeof(*w));
@@ -230,11 +125,23 @@ worker_new(struct fh_sup *s, int domid)
     w->sup = s;
     w->number = number;
     w->domid = domid;
+    w->uid = uid_of(s, number);
     w->pidfd.fd = w->sock.fd = w->fence.fd = -1;
     w->fence.owner = w;
     w->next = *at;
     *at = w;
     return w;
+}
+
+static struct fh_sup_worker *
+worker_new(struct fh_sup *s, int domid)
+{
+    uint32_t number = 1;
+
+    for (struct fh_sup_worker *w = s->workers; w && w->number == number;
+         w = w->next)
+        number++;
+    return fh_sup_worker_insert(s, number, domid);
 }
 
 /* In a pool: the one with the fewest devices, or a new one. */
@@ -245,7 +152,8 @@ pool_worker(struct fh_sup *s)
     uint32_t n = 0;
 
     for (struct fh_sup_worker *w = s->workers; w; w = w->next) {
-        if (w->is_split || w->state == FH_SUP_PARKED)
+        if (w->is_split || w->state == FH_SUP_PARKED ||
+            w->state == FH_SUP_FOREIGN)
             continue;
         n++;
         if (!best || w->n_devices < best->n_devices)
@@ -264,7 +172,8 @@ fh_sup_worker_for(struct fh_sup *s, uint16_t domid)
     if (s->p.n_workers) {
         w = pool_worker(s);
     } else {
-        while (w && (w->domid != domid || w->is_split))
+        while (w && (w->domid != domid || w->is_split ||
+                     w->state == FH_SUP_FOREIGN))
             w = w->next;
         if (!w)
             w = worker_new(s, domid);
@@ -295,7 +204,20 @@ worker_free(struct fh_sup_worker *w)
     fh_sup_source_close(w->sup, &w->sock);
     fh_sup_source_close(w->sup, &w->fence);
     unmap_stats(w);
+    fh_sup_worker_forget(w->sup, w->number);
     free(w);
+}
+
+/* It drains and exits.  Without END it would wait for the next supervisor. */
+static void
+end_worker(struct fh_sup_worker *w)
+{
+    const struct fh_wk_msg m = { .type = FH_WK_END };
+
+    if (w->sock.fd < 0)
+        return;
+    fh_sup_worker_send(w, &m, NULL, 0);
+    fh_sup_source_close(w->sup, &w->sock);
 }
 
 void
@@ -308,10 +230,20 @@ fh_sup_worker_release(struct fh_sup_worker *w)
         w->state = FH_SUP_NONE;
         return; /* the loop frees it */
     }
-    if (w->pid > 0) { /* it drains and exits */
+    if (w->pid > 0) {
         w->state = FH_SUP_ENDING;
-        fh_sup_source_close(w->sup, &w->sock);
+        end_worker(w);
     }
+}
+
+/* By its descriptor: the number may be another's. */
+static void
+kill_process(struct fh_sup_worker *w)
+{
+    if (w->pidfd.fd >= 0)
+        (void)syscall(SYS_pidfd_send_signal, w->pidfd.fd, SIGKILL, NULL, 0);
+    else if (w->is_child)
+        kill(w->pid, SIGKILL);
 }
 
 void
@@ -323,7 +255,7 @@ fh_sup_worker_kill(struct fh_sup_worker *w, const char *why)
                (int)w->pid, why);
     snprintf(w->reason, sizeof(w->reason), "worker killed: %s", why);
     w->is_killed = true;
-    kill(w->pid, SIGKILL);
+    kill_process(w);
 }
 
 void
@@ -354,16 +286,35 @@ fh_sup_worker_send(struct fh_sup_worker *w, const struct fh_wk_msg *m,
 }
 
 static void
+note_ready(struct fh_sup_worker *w, const struct fh_wk_msg *m)
+{
+    w->state = FH_SUP_READY;
+    w->broker_pid = m->u.ready.broker_pid;
+    w->sandboxed = m->u.ready.sandboxed;
+    w->reason[0] = '\0';
+}
+
+void
+fh_sup_worker_adopted(struct fh_sup_worker *w, const struct fh_wk_msg *ready)
+{
+    w->sock.ready = worker_socket;
+    note_ready(w, ready);
+    if (w->n_devices) {
+        fh_sup_link_ready(w);
+        return;
+    }
+    w->state = FH_SUP_ENDING; /* nobody needs it */
+    end_worker(w);
+}
+
+static void
 on_ready(struct fh_sup_worker *w, const struct fh_wk_msg *m)
 {
     if (w->state != FH_SUP_STARTING) {
         fh_sup_worker_kill(w, "it said READY twice");
         return;
     }
-    w->state = FH_SUP_READY;
-    w->broker_pid = m->u.ready.broker_pid;
-    w->sandboxed = m->u.ready.sandboxed;
-    w->reason[0] = '\0';
+    note_ready(w, m);
     fh_sup_link_ready(w);
 }
 
@@ -390,7 +341,7 @@ worker_socket(struct fh_sup_source *src, uint32_t events)
     if (n <= 0) { /* it is dead, or closed its end: the same to us */
         fh_sup_source_close(w->sup, src);
         if (w->n_devices && w->pid > 0)
-            kill(w->pid, SIGKILL);
+            kill_process(w);
         return;
     }
     if (n != sizeof(m)) {
@@ -415,6 +366,8 @@ worker_socket(struct fh_sup_source *src, uint32_t events)
     case FH_WK_DISK_CLOSE:
     case FH_WK_QUEUE_CONNECT:
     case FH_WK_QUEUE_DISCONNECT:
+    case FH_WK_END:
+    case FH_WK_HAVE:
         break;
     }
     fh_sup_worker_kill(w, "it sent a message that it may not send");
@@ -431,6 +384,8 @@ describe_death(struct fh_sup_worker *w, const siginfo_t *si)
         snprintf(w->reason, sizeof(w->reason),
                  "worker died of SIGSYS: a system call that its sandbox "
                  "forbids");
+    else if (!w->is_child)
+        snprintf(w->reason, sizeof(w->reason), "worker died");
     else if (si->si_code == CLD_EXITED)
         snprintf(w->reason, sizeof(w->reason), "worker exited with status %d",
                  si->si_status);
@@ -463,24 +418,40 @@ worker_died(struct fh_sup_source *src, uint32_t events)
     struct fh_sup_worker *w = src->owner;
     struct fh_sup *s = w->sup;
     siginfo_t si = { 0 };
-    int fence;
 
-    if (waitid(P_PID, (id_t)w->pid, &si, WEXITED | WNOHANG) || !si.si_pid)
+    /* A descriptor of a process is readable when that is over. */
+    if (w->is_child && (waitid(P_PID, (id_t)w->pid, &si, WEXITED | WNOHANG) ||
+                        !si.si_pid))
         return;
     describe_death(w, &si);
     count_death(w);
     fh_sup_link_died(w);
     w->pid = 0;
     w->broker_pid = 0;
+    w->is_child = false;
     fh_sup_source_close(s, &w->pidfd);
     /* Unread messages hold descriptors: the fence's write end among them. */
     fh_sup_source_close(s, &w->sock);
+    fh_sup_worker_fence(w);
+}
+
+void
+fh_sup_worker_fence(struct fh_sup_worker *w)
+{
+    struct fh_sup *s = w->sup;
+    const int fence = w->fence.fd;
+
+    fh_sup_source_close(s, &w->pidfd);
+    fh_sup_source_close(s, &w->sock);
+    w->pid = 0;
     w->state = FH_SUP_FENCED;
     w->due_ns = fh_sup_now() + (uint64_t)FH_SUP_FENCE_MS * MS;
-    fence = w->fence.fd;
     w->fence.fd = -1;
-    if (s->p.no_fence) {
-        close(fence);
+    w->fence.owner = w;
+    /* One that nobody has held since it was opened here would never wake us. */
+    if (fence < 0 || s->p.no_fence || !fh_sup_fence_is_held(fence)) {
+        if (fence >= 0)
+            close(fence);
         fence_ended(&w->fence, 0);
     } else if (fh_sup_source_add(s, &w->fence, fence, EPOLLIN, fence_ended,
                                  w)) {
@@ -527,6 +498,7 @@ split(struct fh_sup_worker *w)
         memcpy(own->reason, w->reason, sizeof(own->reason));
         d->worker = own;
         w->n_devices--;
+        fh_sup_state_save(d);
     }
 }
 
@@ -564,15 +536,20 @@ fence_ended(struct fh_sup_source *src, uint32_t events)
                      << (w->early_deaths - FH_SUP_EARLY_FREE - 1);
 }
 
+static bool
+is_timed(const struct fh_sup_worker *w)
+{
+    return w->state == FH_SUP_STARTING || w->state == FH_SUP_ADOPTING ||
+           w->state == FH_SUP_FENCED || w->state == FH_SUP_WAITING;
+}
+
 uint64_t
 fh_sup_workers_deadline(const struct fh_sup *s)
 {
     uint64_t due = UINT64_MAX;
 
     for (const struct fh_sup_worker *w = s->workers; w; w = w->next) {
-        const bool timed = w->state == FH_SUP_STARTING ||
-                           w->state == FH_SUP_FENCED ||
-                           w->state == FH_SUP_WAITING;
+        const bool timed = is_timed(w);
 
         if (timed && w->due_ns < due)
             due = w->due_ns;
@@ -588,6 +565,10 @@ worker_due(struct fh_sup_worker *w)
         w->due_ns = UINT64_MAX;
         fh_sup_worker_kill(w, "it did not become ready");
         return;
+    case FH_SUP_ADOPTING:
+        w->due_ns = UINT64_MAX;
+        fh_sup_worker_kill(w, "it does not answer");
+        return;
     case FH_SUP_FENCED:
         fh_sup_source_close(w->sup, &w->fence);
         park(w, "the kernel did not finish its I/O");
@@ -597,6 +578,7 @@ worker_due(struct fh_sup_worker *w)
         return;
     case FH_SUP_NONE:
     case FH_SUP_READY:
+    case FH_SUP_FOREIGN:
     case FH_SUP_ENDING:
     case FH_SUP_PARKED:
         return;
@@ -611,9 +593,7 @@ fh_sup_workers_run(struct fh_sup *s)
 
     while (w) {
         struct fh_sup_worker *next = w->next;
-        const bool timed = w->state == FH_SUP_STARTING ||
-                           w->state == FH_SUP_FENCED ||
-                           w->state == FH_SUP_WAITING;
+        const bool timed = is_timed(w);
 
         if (w->state == FH_SUP_NONE && w->n_devices == 0 &&
             (w->domid >= 0 || w->is_split))
@@ -628,7 +608,7 @@ void
 fh_sup_workers_end(struct fh_sup *s)
 {
     for (struct fh_sup_worker *w = s->workers; w; w = w->next)
-        fh_sup_source_close(s, &w->sock);
+        end_worker(w);
 }
 
 uint32_t
@@ -641,13 +621,24 @@ fh_sup_workers_alive(const struct fh_sup *s)
     return n;
 }
 
+static void
+wait_for_end(const struct fh_sup_worker *w)
+{
+    struct pollfd p = { .fd = w->pidfd.fd, .events = POLLIN };
+
+    if (w->is_child)
+        waitpid(w->pid, NULL, 0);
+    else
+        (void)poll(&p, 1, FH_SUP_STOP_EXIT_MS);
+}
+
 void
 fh_sup_workers_kill(struct fh_sup *s)
 {
     for (struct fh_sup_worker *w = s->workers; w; w = w->next)
         if (w->pid > 0) {
-            kill(w->pid, SIGKILL);
-            waitpid(w->pid, NULL, 0);
+            kill_process(w);
+            wait_for_end(w);
             w->pid = 0;
         }
 }
@@ -669,6 +660,10 @@ fh_sup_worker_state_name(enum fh_sup_worker_state st)
         return "starting";
     case FH_SUP_READY:
         return "running";
+    case FH_SUP_ADOPTING:
+        return "being taken over";
+    case FH_SUP_FOREIGN:
+        return "of another version";
     case FH_SUP_ENDING:
         return "ending";
     case FH_SUP_FENCED:

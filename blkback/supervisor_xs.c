@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "blkback/supervisor_int.h"
+#include "blkback/supervisor_state.h"
 
 #define SCRIPT     "block-freehold"
 #define BASE_TOKEN "fhsup"
@@ -92,8 +92,8 @@ is_over(struct fh_sup *s, const char *dir)
     return !state[0] || (!strcmp(online, "0") && !strcmp(state, "6"));
 }
 
-static void
-refuse_device(struct fh_sup_device *d, const char *why)
+void
+fh_sup_refuse(struct fh_sup_device *d, int error, const char *why)
 {
     d->refused = true;
     if (strcmp(d->refusal, why)) /* not at each try */
@@ -107,6 +107,9 @@ refuse_device(struct fh_sup_device *d, const char *why)
     if (d->rec_fd >= 0)
         close(d->rec_fd);
     d->rec_fd = -1;
+    d->retry_ns = UINT64_MAX;
+    if (error == FH_EBUSY)
+        d->retry_ns = fh_sup_now() + (uint64_t)RETRY_MS * MS;
 }
 
 /* The nodes of a device that is to be served by us. */
@@ -149,14 +152,16 @@ take_up(struct fh_sup_device *d, const struct nodes *n, char *why)
     int r;
 
     d->owned = was_ours(s, n->dir);
-    r = fh_sup_open_storage(d, &n->a, why);
+    r = fh_sup_state_check(s, n->a.domid, n->a.devid, why);
+    if (!r)
+        r = fh_sup_open_storage(d, &n->a, why);
     if (!r && d->image.store == FH_WK_STORE_MEM && was_connected(s, n->dir)) {
         snprintf(why, FH_IMAGE_TEXT_MAX,
                  "its memory went with an earlier backend");
         return FH_ENOENT;
     }
     if (!r) {
-        r = fh_sup_start_device(d, &n->a);
+        r = fh_sup_start_device(d, &n->a, NULL);
         if (r)
             snprintf(why, FH_IMAGE_TEXT_MAX, "%s", strerror(-r));
     }
@@ -170,11 +175,20 @@ try_device(struct fh_sup_device *d, const struct nodes *n)
     char why[FH_IMAGE_TEXT_MAX];
     int r = take_up(d, n, why);
 
-    d->retry_ns = UINT64_MAX;
     if (r)
-        refuse_device(d, why);
-    if (r == FH_EBUSY)
-        d->retry_ns = fh_sup_now() + (uint64_t)RETRY_MS * MS;
+        fh_sup_refuse(d, r, why);
+}
+
+bool
+fh_sup_xs_names(struct fh_sup_device *d)
+{
+    struct nodes n;
+    const bool there = read_nodes(d->sup, d->dev.p.domid, d->dev.p.devid, &n) &&
+                       !strcmp(n.a.target, d->image.target);
+
+    /* Nodes of another disk at the same place are not ours to remove. */
+    d->owned = (there || is_over(d->sup, n.dir)) && was_ours(d->sup, n.dir);
+    return there;
 }
 
 static void
@@ -184,8 +198,12 @@ consider(struct fh_sup *s, uint32_t domid, uint32_t devid)
     struct fh_sup_device *d;
     struct nodes n;
 
-    if (!read_nodes(s, domid, devid, &n))
+    if (!read_nodes(s, domid, devid, &n)) {
+        /* A dead supervisor's last step. */
+        if (is_over(s, n.dir) && was_ours(s, n.dir))
+            fh_sup_remove_dirs(s, domid, devid);
         return;
+    }
     d = fh_sup_device_new(s, &n.a, why);
     if (d)
         try_device(d, &n);
@@ -276,7 +294,7 @@ base_event(struct fh_sup *s, const char *path)
         return;
     }
     d = fh_sup_find(s, domid, devid);
-    if (d && !d->refused)
+    if (d && fh_sup_has_handshake(d))
         fh_device_kick(&d->dev);
     else
         s->scan = true;
@@ -290,7 +308,7 @@ on_event(struct fh_sup *s, const char *path, const char *token)
         return;
     }
     for (struct fh_sup_device *d = s->devices; d; d = d->next) {
-        if (d->refused)
+        if (!fh_sup_has_handshake(d))
             continue;
         if (!strcmp(token, GONE_TOKEN))
             fh_device_kick(&d->dev);

@@ -86,7 +86,30 @@ fh_wk_close_fds(int *fds)
 void
 fh_wk_send(struct fh_wk *wk, const struct fh_wk_msg *m)
 {
-    while (send(wk->ctl_fd, m, sizeof(*m), MSG_NOSIGNAL) < 0 && errno == EINTR)
+    fh_wk_send_fds(wk, m, NULL, 0);
+}
+
+void
+fh_wk_send_fds(struct fh_wk *wk, const struct fh_wk_msg *m, const int *fds,
+               unsigned n_fds)
+{
+    union {
+        char buf[CMSG_SPACE(FH_WK_MAX_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } ctl = { 0 };
+    struct iovec iov = { (void *)(uintptr_t)m, sizeof(*m) };
+    struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+    struct cmsghdr *c = &ctl.align;
+
+    if (n_fds) {
+        mh.msg_control = ctl.buf;
+        mh.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+    }
+    while (sendmsg(wk->ctl_fd, &mh, MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
 }
 
@@ -264,6 +287,7 @@ free_disk(struct fh_wk *wk, struct fh_wk_disk *d)
         munmap(d->mem, d->mem_bytes);
     if (d->rec)
         munmap(d->rec, sizeof(*d->rec));
+    fh_wk_unkeep(d);
     free(d);
 }
 
@@ -311,10 +335,21 @@ sync_before_replay(struct fh_wk_disk *d, const struct fh_wk_msg *m, int fd)
         fh_disk_fail(&d->disk);
 }
 
-static int
-disk_open(struct fh_wk *wk, const struct fh_wk_msg *m, const int *fds)
+/* Puts the descriptors that came where @mask says that they belong. */
+static void
+spread_fds(uint32_t mask, int *fds)
 {
-    const bool null = m->u.disk.store == FH_WK_STORE_NULL;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < FH_WK_N_FDS; i++)
+        n += !!(mask & FH_WK_FD_BIT(i));
+    for (unsigned i = FH_WK_N_FDS; i--;)
+        fds[i] = mask & FH_WK_FD_BIT(i) ? fds[--n] : -1;
+}
+
+static int
+disk_open(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds)
+{
     struct fh_wk_disk **place = free_disk_place(wk);
     struct fh_wk_disk *d;
     int r;
@@ -325,14 +360,18 @@ disk_open(struct fh_wk *wk, const struct fh_wk_msg *m, const int *fds)
     if (!d)
         return place ? FH_ENOMEM : FH_ENOSPC;
     d->buffer_index = -1;
-    r = make_disk(wk, d, m, fds[0], fds[null ? 0 : 1]);
+    for (unsigned i = 0; i < FH_WK_N_FDS; i++)
+        d->kept[i] = -1;
+    spread_fds(m->u.disk.fds, fds);
+    r = make_disk(wk, d, m, fds[FH_WK_FD_STORE], fds[FH_WK_FD_RECOVERY]);
     if (!r)
         r = fh_worker_add_disk(&wk->worker, &d->disk);
     if (r) {
         free_disk(wk, d);
         return r;
     }
-    sync_before_replay(d, m, fds[0]);
+    sync_before_replay(d, m, fds[FH_WK_FD_STORE]);
+    fh_wk_keep(d, m, fds);
     *place = d;
     return 0;
 }
@@ -559,7 +598,7 @@ queue_disconnect(struct fh_wk *wk, const struct fh_wk_msg *m)
 
     if (!place)
         return FH_ENOENT;
-    if ((*place)->leaving)
+    if ((*place)->answer_due)
         return FH_EBUSY;
     leave(*place);
     (*place)->answer_due = true;
@@ -570,7 +609,7 @@ queue_disconnect(struct fh_wk *wk, const struct fh_wk_msg *m)
 /* ---- dispatch ---- */
 
 static void
-handle(struct fh_wk *wk, const struct fh_wk_msg *m, const int *fds)
+handle(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds)
 {
     int r;
 
@@ -589,10 +628,15 @@ handle(struct fh_wk *wk, const struct fh_wk_msg *m, const int *fds)
         if (!r)
             return;
         break;
+    case FH_WK_END:
+        wk->is_ending = true;
+        fh_wk_leave_all(wk);
+        return;
     case FH_WK_HELLO:
     case FH_WK_READY:
     case FH_WK_DONE:
     case FH_WK_QUEUE_FAULT:
+    case FH_WK_HAVE:
     default: /* a number from the socket */
         wk->is_broken = true;
         return;
@@ -605,17 +649,23 @@ fh_wk_take_message(struct fh_wk *wk)
 {
     struct fh_wk_msg m;
     int fds[FH_WK_MAX_FDS];
-    int r = fh_wk_receive(wk->ctl_fd, &m, fds, false);
+    int r;
 
+    if (fh_wk_adopt(wk))
+        return;
+    r = fh_wk_receive(wk->ctl_fd, &m, fds, false);
     if (r == 0)
         return;
     if (r == FH_EPROTO) {
         wk->is_broken = true;
         return;
     }
+    if (r < 0 && wk->is_ending) {
+        fh_uring_watch(&wk->u, FH_WK_WATCH_CTL, -1);
+        return;
+    }
     if (r < 0) {
-        wk->is_ending = true;
-        fh_wk_leave_all(wk);
+        fh_wk_abandoned(wk);
         return;
     }
     handle(wk, &m, fds);

@@ -16,7 +16,11 @@
 #include "xenplat/xenplat.h"
 
 enum {
-    FH_WK_MAX_FDS = 2, /* with one message */
+    FH_WK_MAX_FDS = FH_WK_N_FDS, /* with one message */
+    FH_WK_HELLO_FENCE = 0, /* with HELLO, in this order */
+    FH_WK_HELLO_STATS,
+    FH_WK_HELLO_LISTEN,
+    FH_WK_HELLO_NAME,
     /* Of each disk: 32 requests of 128 KiB, or two of the largest. */
     FH_WK_BUFFER_BYTES = 4 << 20,
     FH_WK_WATCH_EVENTS = 0, /* places in the ring's watches */
@@ -40,6 +44,7 @@ struct fh_wk_disk {
     void *mem;    /* mapping of a memory store */
     size_t mem_bytes;
     struct fh_rec_file *rec;
+    int kept[FH_WK_N_FDS]; /* for a later supervisor; -1: not */
     void *buffers;
     int32_t buffer_index;
 };
@@ -56,8 +61,8 @@ struct fh_wk_queue {
 };
 
 struct fh_wk {
-    int ctl_fd;
-    bool is_ending; /* the supervisor is gone: drain, then exit */
+    int ctl_fd;     /* -1: no supervisor */
+    bool is_ending; /* drain, then exit */
     bool is_broken; /* a message made no sense: exit at once */
     uint32_t number;
     const char *step; /* of its life, for messages */
@@ -74,6 +79,17 @@ struct fh_wk {
     uint64_t n_spins;
     uint64_t n_cpu_reads;
     uint64_t cpu_read_ns; /* when the CPU time was last asked for */
+    /* worker_adopt.c's */
+    int listen_fd;  /* -1: never adopted */
+    int name_fd;    /* a file of the run directory: its links say whether
+                       anybody can find us */
+    int stats_fd;
+    bool is_greeting; /* somebody connected who has not said a word yet */
+    bool is_lonely;   /* without a supervisor */
+    uint64_t lonely_ns;       /* so long at most */
+    uint64_t lonely_since_ns; /* or since the last request */
+    uint64_t lonely_requests;
+    uint64_t look_ns; /* when to look at all this again */
 };
 
 /* worker_ctl.c */
@@ -96,6 +112,9 @@ fh_wk_tell_fault(struct fh_worker *w, struct fh_queue *q);
 void
 fh_wk_send(struct fh_wk *wk, const struct fh_wk_msg *m);
 void
+fh_wk_send_fds(struct fh_wk *wk, const struct fh_wk_msg *m, const int *fds,
+               unsigned n_fds);
+void
 fh_wk_answer(struct fh_wk *wk, enum fh_wk_type type, uint32_t seq, int rc);
 /* Receives a message.  1: one came; 0: none; negative: the end.  At most
  * FH_WK_MAX_FDS descriptors, the caller's to close; the rest is -1. */
@@ -103,3 +122,30 @@ int
 fh_wk_receive(int ctl_fd, struct fh_wk_msg *m, int *fds, bool wait);
 void
 fh_wk_close_fds(int *fds);
+
+/* worker_main.c: READY; at an adoption (@seq 0) with the statistics page. */
+void
+fh_wk_tell_ready(struct fh_wk *wk, uint32_t seq, int rc);
+
+/* worker_adopt.c */
+
+/* Begins to listen for later supervisors, if HELLO says so; takes what it needs
+ * of @fds.  To be called under the uid that these will see. */
+void
+fh_wk_listen(struct fh_wk *wk, const struct fh_wk_msg *hello, int *fds);
+/* Takes what is to be kept of a disk out of @fds. */
+void
+fh_wk_keep(struct fh_wk_disk *d, const struct fh_wk_msg *m, int *fds);
+void
+fh_wk_unkeep(struct fh_wk_disk *d);
+/* The supervisor's socket ended without END. */
+void
+fh_wk_abandoned(struct fh_wk *wk);
+/* True when what is ready on the socket was somebody's coming, and is done. */
+bool
+fh_wk_adopt(struct fh_wk *wk);
+/* What a lonely worker does from time to time; when, at the latest. */
+void
+fh_wk_look(struct fh_wk *wk);
+uint64_t
+fh_wk_look_due(const struct fh_wk *wk);

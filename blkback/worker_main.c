@@ -160,6 +160,8 @@ start(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds, const char **step)
         *step = "giving up rights";
         r = fh_sandbox_drop_rights(m->u.hello.uid);
     }
+    if (!r)
+        fh_wk_listen(wk, m, fds);
     if (r && fence >= 0)
         close(fence);
     if (!r) {
@@ -173,8 +175,8 @@ start(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds, const char **step)
     return r;
 }
 
-static void
-tell_ready(struct fh_wk *wk, uint32_t seq, int rc)
+void
+fh_wk_tell_ready(struct fh_wk *wk, uint32_t seq, int rc)
 {
     const struct fh_wk_msg m = {
         .type = FH_WK_READY,
@@ -184,7 +186,7 @@ tell_ready(struct fh_wk *wk, uint32_t seq, int rc)
                      .sandboxed = wk->is_sandboxed },
     };
 
-    fh_wk_send(wk, &m);
+    fh_wk_send_fds(wk, &m, &wk->stats_fd, seq ? 0 : 1);
 }
 
 static void
@@ -255,6 +257,7 @@ turn(struct fh_wk *wk)
         n++;
     }
     fh_wk_finish_leaving(wk);
+    fh_wk_look(wk);
     return n;
 }
 
@@ -289,8 +292,11 @@ sleep_until_work(struct fh_wk *wk)
 {
     struct fh_plat *p = &wk->x.plat;
     const uint64_t now = wk->worker.back.now_ns;
-    const uint64_t due = fh_worker_due(&wk->worker);
+    uint64_t due = fh_worker_due(&wk->worker);
     int r;
+
+    if (fh_wk_look_due(wk) < due)
+        due = fh_wk_look_due(wk);
 
     wk->n_sleeps++;
     publish_stats(wk);
@@ -344,9 +350,10 @@ serve(struct fh_wk *wk)
     }
     wk->number = m.u.hello.worker;
     wk->is_sandboxed = fh_sandbox_is_built() && !m.u.hello.no_sandbox;
+    wk->listen_fd = wk->name_fd = wk->stats_fd = -1;
     r = start(wk, &m, fds, &wk->step);
     fh_wk_close_fds(fds);
-    tell_ready(wk, m.seq, r);
+    fh_wk_tell_ready(wk, m.seq, r);
     if (r)
         return r;
     wk->step = "loop";

@@ -50,7 +50,9 @@ struct serve_options {
     uint32_t memlock_mib;
     uint32_t ready_fd;
     uint32_t kill_after;
+    uint32_t lonely_s;
     bool no_fence;
+    bool keep_workers;
     bool verbose;
 };
 
@@ -93,6 +95,9 @@ static const struct fh_opt serve_opts[] = {
       .arg = "WHICH", .choices = worlds,
       .help = "local, xen, or auto: local if one runs in the run\n"
               "directory, else Xen" },
+    { .name = "keep-workers", .kind = FH_OPT_FLAG, .offset = AT(keep_workers),
+      .help = "a signal ends the supervisor alone: workers serve on\n"
+              "until the next one takes them over" },
     { .name = "verbose", .letter = 'v', .kind = FH_OPT_FLAG,
       .offset = AT(verbose), .help = "say what happens to each disk" },
     { .name = "run-dir", .kind = FH_OPT_STRING, .offset = AT(run_dir),
@@ -102,6 +107,8 @@ static const struct fh_opt serve_opts[] = {
       .help = "write a byte there when disks can be attached" },
     { .name = "kill-after", .kind = FH_OPT_NUMBER, .offset = AT(kill_after),
       .arg = "N", .hidden = true },
+    { .name = "lonely", .kind = FH_OPT_NUMBER, .offset = AT(lonely_s),
+      .arg = "S", .hidden = true },
     { .name = "no-fence", .kind = FH_OPT_FLAG, .offset = AT(no_fence),
       .hidden = true },
 };
@@ -239,6 +246,8 @@ supervisor_params(const struct serve_options *o, const char *run_dir)
     p.verbose = o->verbose;
     p.ready_fd = o->ready_fd == UINT32_MAX ? -1 : (int)o->ready_fd;
     p.no_fence = o->no_fence;
+    p.keep_workers = o->keep_workers;
+    p.lonely_s = o->lonely_s;
     p.kill_after = o->kill_after;
     return p;
 }

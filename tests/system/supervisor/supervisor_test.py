@@ -774,7 +774,7 @@ def case_lost_xenstore():
 
 
 def case_successor():
-    """A supervisor that finds the devices of a killed one."""
+    """A supervisor that finds only the nodes of one that was killed."""
     with World() as w:
         d, e = w.domain("a"), w.domain("b")
         image = os.path.join(w.dir, "disk.img")
@@ -785,17 +785,23 @@ def case_successor():
         g.ask("connect"), h.ask("connect")
         g.ask("write 5 100")
         g.send("pace")
+        pids = [w.worker_pid(d), w.worker_pid(e)]
         w.serve_process.kill()
         w.serve_process.wait()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for name in os.listdir(w.run_dir + "/state"):
+            if name.endswith(".rec"):
+                os.unlink(w.run_dir + "/state/" + name)
         w.serve()
         claim(g.answer() == ["ok"], "the guest of a file is asked to close")
         g.kill()
         g = Guest(w, d)
         claim(g.ask("connect")[0] == "ok", "and may come back")
         claim(g.ask("verify 5 100") == ["ok", "0", "0"], "to its data")
-        dev = w.device(e)
-        claim(dev["state"] == "refused" and "memory" in dev["reason"],
-              dev.get("reason", ""))
+        dev = wait_for(lambda: w.device(e)["state"] == "refused" and
+                       w.device(e)) or {}
+        claim("memory" in dev.get("reason", ""), dev.get("reason", ""))
         claim(w.ctl("detach", domid=e, vdev="xvda")["ok"],
               "lost memory can be detached")
         claim(w.xs("read", w.back(e, "state")) is None, "and is gone")
@@ -805,7 +811,7 @@ def case_successor():
 
 
 def case_orphans():
-    """When the supervisor is killed, its workers end by themselves."""
+    """When the supervisor is killed, workers without a guest end."""
     with World() as w:
         d = w.domain()
         w.ctl("attach", domid=d, target=MEM, mode="w")

@@ -71,8 +71,8 @@ class Guest:
 
 
 class World:
-    def __init__(self, *serve_options, fake=None, fence=True):
-        self.dir = tempfile.mkdtemp(prefix="freehold-sup.")
+    def __init__(self, *serve_options, fake=None, fence=True, parent=None):
+        self.dir = tempfile.mkdtemp(prefix="freehold-sup.", dir=parent)
         os.chmod(self.dir, 0o711)
         self.run_dir = os.path.join(self.dir, "r")
         self.processes = []

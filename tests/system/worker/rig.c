@@ -231,8 +231,10 @@ forget_worker(struct rig_worker *w)
 int
 rig_worker_end(struct rig_worker *w)
 {
+    struct fh_wk_msg m = { .type = FH_WK_END };
     int status;
 
+    rig_send(w, &m, NULL, 0);
     shutdown(w->sock, SHUT_WR);
     status = forget_worker(w);
     close(w->fence);
@@ -293,6 +295,9 @@ rig_disk_open(struct rig_worker *w, enum fh_wk_store store, int store_fd,
     m.u.disk.store = store;
     m.u.disk.n_sectors = RIG_SECTORS;
     m.u.disk.replay = replay;
+    m.u.disk.fds = FH_WK_FD_BIT(FH_WK_FD_RECOVERY);
+    if (!null)
+        m.u.disk.fds |= FH_WK_FD_BIT(FH_WK_FD_STORE);
     return rig_ask(w, &m, null ? (int[]){ rec_fd, -1 }
                                : (int[]){ store_fd, rec_fd },
                    null ? 1 : 2);
