@@ -378,7 +378,7 @@ broker_main(const struct fh_broker *b, const struct fh_broker_params *p,
             pid_t parent)
 {
     const struct fh_broker_serve serve = {
-        .page = b->page,
+        .page = (FH_SHARED struct fh_broker_page *)(uintptr_t)b->page,
         .arena = b->arena,
         .arena_bytes = arena_bytes,
         .fd = b->fd,
@@ -386,7 +386,7 @@ broker_main(const struct fh_broker *b, const struct fh_broker_params *p,
     };
     int r = confine(b, p, parent);
 
-    fh_broker_answer(b->page, 1, r);
+    fh_broker_answer(serve.page, 1, r);
     if (r)
         pause(); /* killed by whoever reads the answer */
     fh_broker_serve(&serve);

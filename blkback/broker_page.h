@@ -49,7 +49,7 @@ struct fh_broker_page {
 
 /* The broker's loop, from turn 2 on: the first is its start. */
 struct fh_broker_serve {
-    struct fh_broker_page *page;
+    FH_SHARED struct fh_broker_page *page; /* the worker's as well */
     uint8_t *arena;
     size_t arena_bytes;
     int fd;
@@ -61,9 +61,10 @@ fh_broker_serve(const struct fh_broker_serve *s);
 
 /* Sleeps while *@word is @seen; may wake for nothing. */
 void
-fh_broker_wait(fh_word32 *word, uint32_t seen);
+fh_broker_wait(FH_SHARED fh_word32 *word, uint32_t seen);
 void
-fh_broker_wake(fh_word32 *word);
+fh_broker_wake(FH_SHARED fh_word32 *word);
 /* Broker: the call is answered. */
 void
-fh_broker_answer(struct fh_broker_page *page, uint32_t turn, int result);
+fh_broker_answer(FH_SHARED struct fh_broker_page *page, uint32_t turn,
+                 int result);

@@ -16,15 +16,15 @@
 #include "blkback/broker_page.h"
 
 void
-fh_broker_wait(fh_word32 *word, uint32_t seen)
+fh_broker_wait(FH_SHARED fh_word32 *word, uint32_t seen)
 {
-    syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
+    syscall(SYS_futex, (uintptr_t)word, FUTEX_WAIT, seen, NULL, NULL, 0);
 }
 
 void
-fh_broker_wake(fh_word32 *word)
+fh_broker_wake(FH_SHARED fh_word32 *word)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+    syscall(SYS_futex, (uintptr_t)word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 static int
@@ -45,7 +45,7 @@ do_map(const struct fh_broker_serve *s, const struct fh_broker_call *c)
         r = fh_gntdev_unmap(s->fd, offset, c->n);
         return r ? r : FH_ENOSPC;
     }
-    s->page->offset = offset;
+    fh_store_relaxed64(&s->page->offset, offset);
     return 0;
 }
 
@@ -80,7 +80,8 @@ do_copy(const struct fh_broker_serve *s, const struct fh_broker_call *c)
             return FH_EFAULT;
     r = fh_gntdev_copy(s->fd, (uint16_t)c->domid, pieces, c->n);
     for (uint32_t i = 0; i < c->n && !r; i++)
-        s->page->u.pieces[i].status = pieces[i].status;
+        fh_store_relaxed16(&s->page->u.pieces[i].status,
+                           (uint16_t)pieces[i].status);
     return r;
 }
 
@@ -106,9 +107,10 @@ carry_out(const struct fh_broker_serve *s)
 }
 
 void
-fh_broker_answer(struct fh_broker_page *page, uint32_t turn, int result)
+fh_broker_answer(FH_SHARED struct fh_broker_page *page, uint32_t turn,
+                 int result)
 {
-    page->result = result;
+    fh_store_relaxed32(&page->result, (uint32_t)result);
     /* K3 release, pairs with K4 in broker.c: who sees it done sees the
      * answer. */
     fh_store_release32(&page->done, turn);
@@ -118,7 +120,7 @@ fh_broker_answer(struct fh_broker_page *page, uint32_t turn, int result)
 void
 fh_broker_serve(const struct fh_broker_serve *s)
 {
-    struct fh_broker_page *page = s->page;
+    FH_SHARED struct fh_broker_page *page = s->page;
     uint32_t seen = 1;
 
     for (;;) {

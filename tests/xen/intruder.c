@@ -53,7 +53,7 @@ enum {
 static pid_t victim;
 static struct user_regs_struct regs; /* as they were */
 
-static void
+__attribute__((noreturn)) static void
 die(const char *what)
 {
     fprintf(stderr, "intruder: %s: %s\n", what, strerror(errno));
