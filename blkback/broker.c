@@ -9,10 +9,12 @@
 #include "blkback/broker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +29,8 @@ enum {
     MAP_RETRIES = 1000,
     MAP_RETRY_NS = 1000000,
     GENERAL_ERROR = -1, /* GNTST_general_error */
+    KEPT = 3,           /* descriptors of the broker, beside stderr */
+    HIGH = 64,          /* above them, for a moment */
 };
 
 static const size_t window_bytes =
@@ -72,10 +76,9 @@ reserve(void *at, size_t bytes)
 }
 
 static int
-forget(struct fh_broker *b, uint16_t domid, uint64_t offset, uint32_t n)
+forget(struct fh_broker *b, uint64_t offset, uint32_t n)
 {
     b->page->call = (struct fh_broker_call){ .op = FH_BROKER_UNMAP,
-                                             .domid = domid,
                                              .n = n,
                                              .offset = offset };
     return make_call(b);
@@ -129,7 +132,7 @@ broker_map(struct fh_plat *p, uint16_t domid, const uint32_t *refs, uint32_t n,
     }
     /* The failed attempt has removed what was there before. */
     q = reserve(b->window + offset, (size_t)n * FH_PAGE_BYTES);
-    q = q ? q : forget(b, domid, offset, n);
+    q = q ? q : forget(b, offset, n);
     if (q)
         return q;
     return r == FH_EINVAL ? FH_PLAT_E_REFUSED : r;
@@ -142,7 +145,7 @@ broker_unmap(struct fh_plat *p, void *addr, uint32_t n)
     const uint64_t offset = (uint64_t)((uint8_t *)addr - b->window);
     int r = reserve(addr, (size_t)n * FH_PAGE_BYTES);
 
-    return r ? r : forget(b, b->domid, offset, n);
+    return r ? r : forget(b, offset, n);
 }
 
 /* ---- copies ---- */
@@ -339,78 +342,97 @@ watch_child(bool on)
     sigaction(SIGCHLD, &sa, NULL);
 }
 
-/* Everything above stderr goes, but for the two that are kept. */
+/* The three that are kept move to 3, 4 and 5; of the rest only stderr stays. */
 static void
-close_others(int a, int b)
+keep_only(int *fds)
 {
-    const int low = a < b ? a : b, high = a < b ? b : a;
+    int high[KEPT];
 
+    for (int i = 0; i < KEPT; i++)
+        high[i] = fds[i] < 0 ? -1 : fcntl(fds[i], F_DUPFD_CLOEXEC, HIGH);
+    for (int i = 0; i < KEPT; i++) {
+        if (high[i] >= 0)
+            fds[i] = dup2(high[i], STDERR + 1 + i);
+        else
+            close(STDERR + 1 + i);
+    }
     close(0);
     close(1);
-    if (low > STDERR + 1)
-        close_range(STDERR + 1, (unsigned)low - 1, 0);
-    if (high > low + 1)
-        close_range((unsigned)(low < STDERR ? STDERR : low) + 1,
-                    (unsigned)high - 1, 0);
-    close_range((unsigned)high + 1, ~0u, 0);
+    close_range(STDERR + 1 + KEPT, ~0u, 0);
 }
 
 static int
-confine(const struct fh_broker *b, const struct fh_broker_params *p,
-        pid_t parent)
+confine(const struct fh_broker_params *p, int gntdev, int sock, pid_t parent)
 {
-    int r;
+    int r = fh_sandbox_drop_rights(p->uid);
 
-    watch_child(false);
-    prctl(PR_SET_NAME, "freehold-broker");
-    close_others(b->fd, p->fence_fd);
-    r = fh_sandbox_drop_rights(p->uid);
     if (r)
         return r;
     /* Only now: a change of uid would undo it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
         return FH_EPERM;
-    return p->sandbox ? fh_sandbox_broker(b->fd) : 0;
+    return p->sandbox ? fh_sandbox_broker(gntdev, sock) : 0;
 }
 
 __attribute__((noreturn)) static void
-broker_main(const struct fh_broker *b, const struct fh_broker_params *p,
-            pid_t parent)
+broker_main(const struct fh_broker *b, int sock,
+            const struct fh_broker_params *p, pid_t parent)
 {
-    const struct fh_broker_serve serve = {
+    int fds[KEPT] = { b->fd, sock, p->fence_fd };
+    struct fh_broker_serve serve = {
         .page = (FH_SHARED struct fh_broker_page *)(uintptr_t)b->page,
         .arena = b->arena,
         .arena_bytes = arena_bytes,
-        .fd = b->fd,
-        .domid = p->domid,
     };
-    int r = confine(b, p, parent);
+    int r;
 
+    watch_child(false);
+    prctl(PR_SET_NAME, "freehold-broker");
+    keep_only(fds);
+    serve.fd = fds[0];
+    serve.sock = fds[1];
+    r = confine(p, serve.fd, serve.sock, parent);
     fh_broker_answer(serve.page, 1, r);
     if (r)
         pause(); /* killed by whoever reads the answer */
     fh_broker_serve(&serve);
 }
 
+/* The memory and descriptors that both get. */
 static int
-start(struct fh_broker *b, const struct fh_broker_params *p)
+make_shared(struct fh_broker *b, int *theirs)
 {
-    const pid_t self = getpid();
-    int r = make_memory(b);
+    int pair[2], r = make_memory(b);
 
     if (r)
         return r;
     b->fd = fh_gntdev_open();
     if (b->fd < 0)
         return b->fd;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        return -errno;
+    b->sock = pair[0];
+    *theirs = pair[1];
+    return 0;
+}
+
+static int
+start(struct fh_broker *b, const struct fh_broker_params *p)
+{
+    const pid_t self = getpid();
+    int theirs = -1;
+    int r = make_shared(b, &theirs);
+
+    if (r)
+        return r;
     b->page->turn = b->seq = 1;
     watch_child(true);
     b->pid = fork();
-    if (b->pid < 0)
-        return -errno;
     if (!b->pid)
-        broker_main(b, p, self);
-    return wait_answer(b);
+        broker_main(b, theirs, p, self);
+    r = b->pid < 0 ? -errno : 0;
+    close(theirs);
+    return r ? r : wait_answer(b);
 }
 
 int
@@ -419,11 +441,34 @@ fh_broker_start(struct fh_broker *b, const struct fh_broker_params *p)
     int r;
 
     *b = (struct fh_broker)FH_BROKER_NULL;
-    b->domid = p->domid;
     r = start(b, p);
     if (r)
         fh_broker_stop(b);
     return r;
+}
+
+int
+fh_broker_admit(struct fh_broker *b, int token_fd)
+{
+    union {
+        char buf[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } ctl = { 0 };
+    char byte = 0;
+    struct iovec iov = { &byte, 1 };
+    struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1,
+                         .msg_control = ctl.buf,
+                         .msg_controllen = sizeof(ctl.buf) };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
+
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &token_fd, sizeof(int));
+    if (sendmsg(b->sock, &mh, MSG_NOSIGNAL) < 0)
+        return -errno;
+    b->page->call = (struct fh_broker_call){ .op = FH_BROKER_ADMIT };
+    return make_call(b);
 }
 
 void
@@ -437,6 +482,8 @@ fh_broker_stop(struct fh_broker *b)
     b->pid = 0;
     if (b->fd >= 0)
         close(b->fd);
-    b->fd = -1;
+    if (b->sock >= 0)
+        close(b->sock);
+    b->fd = b->sock = -1;
     free_memory(b);
 }

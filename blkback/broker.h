@@ -7,12 +7,14 @@
  * Whoever may call gntdev reaches every grant that any guest made to this
  * domain.  A worker talks to its guest and may be taken over by it; its broker
  * talks to the worker alone, through one page of numbers that it judges like a
- * hostile peer's, and knows from its start the one domain whose grants it may
- * touch.  The worker holds the device's descriptor for mmap and nothing else:
+ * hostile peer's, and touches the grants of those domains only that the
+ * supervisor vouched for (token.h) when it gave the worker their rings.  The
+ * worker holds the device's descriptor for mmap and nothing else:
  * its sandbox (sandbox.h) kills it at an ioctl.
  *
  *   worker                                    broker (its child)
  *   start > fork ------------------------->   sandboxed, waits
+ *   admit:  the supervisor's token     --->   knows the domain from now on
  *   map:    references, ring the bell  --->   MAP; answers the offset
  *           mmap there
  *   unmap:  munmap, ring               --->   UNMAP
@@ -35,7 +37,6 @@
 
 enum {
     FH_BROKER_DIED = 3, /* exit status of a worker whose broker died */
-    FH_BROKER_ANY = 0,  /* no fixed domain: a worker of several guests */
     /* Memory that both have: buffers of 64 disks, and one for what lies
      * elsewhere. */
     FH_BROKER_PARTS = 65,
@@ -52,19 +53,18 @@ struct fh_broker {
     int fd;                 /* gntdev, for mmap only; -1: closed */
     struct fh_broker_page *page; /* where the two talk */
     uint32_t seq;
-    uint16_t domid;         /* the only granter; 0: any */
+    int sock;               /* tokens go there; -1: closed */
     uint8_t *window;        /* granted pages appear here, at their offset */
     uint8_t *arena;
     uint64_t parts_used;    /* bit i: part i + 1 of the arena */
     uint64_t n_calls;
 };
 
-#define FH_BROKER_NULL { .fd = -1 }
+#define FH_BROKER_NULL { .fd = -1, .sock = -1 }
 
 struct fh_broker_params {
-    uint16_t domid; /* the only granter, or FH_BROKER_ANY */
-    uint32_t uid;   /* to run as; 0: stay */
-    int fence_fd;   /* kept open until the end; -1: none */
+    uint32_t uid; /* to run as; 0: stay */
+    int fence_fd; /* kept open until the end; -1: none */
     bool sandbox;
 };
 
@@ -73,13 +73,18 @@ struct fh_broker_params {
  *
  * To be called while the process may still open devices, before it has a
  * thread, and before it gives up its uid.  Takes SIGCHLD.  The child closes
- * everything but the device, the fence and stderr.
+ * everything but the device, the fence, its end of a socket and stderr.
  *
  * Returns 0 or a negative error (FH_ENOENT: no device; FH_EPERM: the broker
  *   could not confine itself); nothing is left behind then.
  */
 FH_MUST_CHECK int
 fh_broker_start(struct fh_broker *b, const struct fh_broker_params *p);
+
+/* Shows the broker a token, the caller's descriptor: its domain's grants may be
+ * used from now on.  FH_EPERM: it is none. */
+FH_MUST_CHECK int
+fh_broker_admit(struct fh_broker *b, int token_fd);
 
 /* Makes @p's grants go through @b: its table is replaced by b->ops. */
 void

@@ -15,6 +15,7 @@ enum fh_broker_op {
     FH_BROKER_MAP = 1, /* refs in, offset out */
     FH_BROKER_UNMAP,   /* offset in */
     FH_BROKER_COPY,    /* pieces in, their statuses out */
+    FH_BROKER_ADMIT,   /* a token is in the socket */
 };
 
 struct fh_broker_call {
@@ -52,8 +53,8 @@ struct fh_broker_serve {
     FH_SHARED struct fh_broker_page *page; /* the worker's as well */
     uint8_t *arena;
     size_t arena_bytes;
-    int fd;
-    uint16_t domid; /* or FH_BROKER_ANY */
+    int fd;   /* the device */
+    int sock; /* tokens come from there */
 };
 
 __attribute__((noreturn)) void

@@ -4,16 +4,20 @@
  *
  * The page belongs to a worker that a guest may have taken over.  Each call is
  * copied once, judged on the copy, and only then carried out; a call about a
- * domain that is not ours, or about memory outside the arena, has no effect.
+ * domain that nobody vouched for, or about memory outside the arena, has no
+ * effect.
  */
 #include <errno.h>
 #include <linux/futex.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/arith.h"
 #include "blkback/broker.h"
 #include "blkback/broker_page.h"
+#include "blkback/token.h"
 
 void
 fh_broker_wait(FH_SHARED fh_word32 *word, uint32_t seen)
@@ -25,6 +29,57 @@ void
 fh_broker_wake(FH_SHARED fh_word32 *word)
 {
     syscall(SYS_futex, (uintptr_t)word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* Bit D: domain D's grants may be used. */
+static uint64_t admitted[(UINT16_MAX + 1) / 64];
+
+static bool
+is_admitted(uint32_t domid)
+{
+    return domid <= UINT16_MAX && admitted[domid / 64] >> domid % 64 & 1;
+}
+
+/* The descriptor that came, or -1. */
+static int
+take_descriptor(int sock)
+{
+    union {
+        char buf[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } ctl;
+    char byte;
+    struct iovec iov = { &byte, 1 };
+    struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1,
+                         .msg_control = ctl.buf,
+                         .msg_controllen = sizeof(ctl.buf) };
+    struct cmsghdr *c;
+    int fd = -1;
+
+    if (recvmsg(sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
+        return -1;
+    c = CMSG_FIRSTHDR(&mh);
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+        c->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+    return fd;
+}
+
+static int
+do_admit(const struct fh_broker_serve *s)
+{
+    const int fd = take_descriptor(s->sock);
+    uint16_t domid;
+    int r;
+
+    if (fd < 0)
+        return FH_EPERM;
+    r = fh_token_read(fd, &domid);
+    close(fd);
+    if (r)
+        return r;
+    admitted[domid / 64] |= 1ull << domid % 64;
+    return 0;
 }
 
 static int
@@ -91,19 +146,18 @@ carry_out(const struct fh_broker_serve *s)
     struct fh_broker_call c;
 
     fh_copy_in(&c, &s->page->call, sizeof(c));
-    if (!c.n || c.n > FH_GNTDEV_MAX || c.domid > UINT16_MAX)
+    if (c.op == FH_BROKER_ADMIT)
+        return do_admit(s);
+    if (!c.n || c.n > FH_GNTDEV_MAX)
         return FH_EINVAL;
-    if (s->domid != FH_BROKER_ANY && c.domid != s->domid)
-        return FH_EPERM;
-    switch (c.op) {
-    case FH_BROKER_MAP:
-        return do_map(s, &c);
-    case FH_BROKER_UNMAP:
+    /* Of what the worker has itself: whose it is does not matter. */
+    if (c.op == FH_BROKER_UNMAP)
         return fh_gntdev_unmap(s->fd, c.offset, c.n);
-    case FH_BROKER_COPY:
-        return do_copy(s, &c);
-    }
-    return FH_EINVAL;
+    if (!is_admitted(c.domid))
+        return FH_EPERM;
+    if (c.op == FH_BROKER_MAP)
+        return do_map(s, &c);
+    return c.op == FH_BROKER_COPY ? do_copy(s, &c) : FH_EINVAL;
 }
 
 void

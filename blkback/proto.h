@@ -16,7 +16,7 @@
  *      socket, its name)                                     W: READY
  *   S: DISK_OPEN (store's descriptor, recovery file, what a
  *      later supervisor needs)                               W: DONE
- *   S: QUEUE_CONNECT                                         W: DONE
+ *   S: QUEUE_CONNECT (token.h's token, if it has a broker)   W: DONE
  *   ...                       W: QUEUE_FAULT at any time: the ring is broken
  *   S: QUEUE_DISCONNECT (drains, unmaps)                     W: DONE
  *   S: DISK_CLOSE                                            W: DONE

@@ -81,7 +81,7 @@ fh_sandbox_worker(int evtchn_fd, int gntdev_fd)
 }
 
 int
-fh_sandbox_broker(int gntdev_fd)
+fh_sandbox_broker(int gntdev_fd, int sock)
 {
     return FH_ENOSYS;
 }
@@ -111,7 +111,8 @@ static const int worker_calls[] = {
 };
 
 static const int broker_calls[] = {
-    SCMP_SYS(futex), SCMP_SYS(write), SCMP_SYS(pause),
+    SCMP_SYS(futex), SCMP_SYS(write), SCMP_SYS(pause), SCMP_SYS(pread64),
+    SCMP_SYS(close),
     SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigreturn), SCMP_SYS(exit),
     SCMP_SYS(exit_group),
 };
@@ -194,7 +195,7 @@ fill_worker(scmp_filter_ctx f, int evtchn_fd, int gntdev_fd)
 }
 
 static int
-fill_broker(scmp_filter_ctx f, int gntdev_fd)
+fill_broker(scmp_filter_ctx f, int gntdev_fd, int sock)
 {
     const struct fh_gntdev_calls c = fh_gntdev_calls();
     int r = allow_all(f, broker_calls, FH_ARRAY_SIZE(broker_calls));
@@ -205,6 +206,12 @@ fill_broker(scmp_filter_ctx f, int gntdev_fd)
         r = allow_ioctl(f, gntdev_fd, c.unmap);
     if (!r)
         r = allow_ioctl(f, gntdev_fd, c.copy);
+    if (!r)
+        r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)sock));
+    if (!r)
+        r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+                             SCMP_A1(SCMP_CMP_EQ, F_GET_SEALS));
     return r;
 }
 
@@ -221,10 +228,10 @@ fh_sandbox_worker(int evtchn_fd, int gntdev_fd)
 }
 
 int
-fh_sandbox_broker(int gntdev_fd)
+fh_sandbox_broker(int gntdev_fd, int sock)
 {
     scmp_filter_ctx f = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    int r = f ? fill_broker(f, gntdev_fd) : FH_ENOMEM;
+    int r = f ? fill_broker(f, gntdev_fd, sock) : FH_ENOMEM;
 
     if (!r)
         r = seccomp_load(f);

@@ -22,6 +22,7 @@
 #include "base/shared.h"
 #include "blkback/recovery.h"
 #include "blkback/supervisor_state.h"
+#include "blkback/token.h"
 
 uint64_t
 fh_sup_answer_ns(const struct fh_sup *s)
@@ -237,11 +238,20 @@ is_resumable(const struct fh_sup_device *d)
 static void
 connect_queue(struct fh_sup_device *d)
 {
+    const bool broker = d->worker->broker_pid;
     struct fh_wk_msg m = { 0 };
+    int token = -1;
 
     if (!is_resumable(d)) {
         failed_here(d, FH_WK_E_RECOVERY);
         return;
+    }
+    if (broker) {
+        token = fh_token_make(d->queue.domid);
+        if (token < 0) {
+            failed_here(d, token);
+            return;
+        }
     }
     m.u.queue_connect.domid = d->queue.domid;
     m.u.queue_connect.abi = d->queue.abi;
@@ -252,7 +262,9 @@ connect_queue(struct fh_sup_device *d)
     m.u.queue_connect.resume = d->resume;
     memcpy(m.u.queue_connect.ring_refs, d->queue.ring_refs,
            sizeof(m.u.queue_connect.ring_refs));
-    request(d, &m, FH_WK_QUEUE_CONNECT, NULL, 0);
+    request(d, &m, FH_WK_QUEUE_CONNECT, &token, broker);
+    if (broker)
+        close(token);
 }
 
 static void

@@ -527,7 +527,7 @@ make_queue(struct fh_wk *wk, struct fh_wk_queue *q, const struct fh_wk_msg *m)
 }
 
 static int
-queue_connect(struct fh_wk *wk, const struct fh_wk_msg *m)
+queue_connect(struct fh_wk *wk, const struct fh_wk_msg *m, int token)
 {
     struct fh_wk_disk **disk = find_disk(wk, m->disk);
     struct fh_wk_queue **place = free_queue_place(wk);
@@ -536,6 +536,11 @@ queue_connect(struct fh_wk *wk, const struct fh_wk_msg *m)
 
     if (!disk)
         return FH_ENOENT;
+    if (wk->broker.pid) {
+        r = fh_broker_admit(&wk->broker, token);
+        if (r)
+            return r;
+    }
     if (find_queue(wk, m->disk, m->queue))
         return FH_EEXIST;
     q = place ? calloc(1, sizeof(*q)) : NULL;
@@ -621,7 +626,7 @@ handle(struct fh_wk *wk, const struct fh_wk_msg *m, int *fds)
         r = disk_close(wk, m);
         break;
     case FH_WK_QUEUE_CONNECT:
-        r = queue_connect(wk, m);
+        r = queue_connect(wk, m, fds[0]);
         break;
     case FH_WK_QUEUE_DISCONNECT:
         r = queue_disconnect(wk, m);

@@ -97,7 +97,6 @@ static int
 open_broker(struct fh_wk *wk, const struct fh_wk_msg *m, int fence)
 {
     const struct fh_broker_params p = {
-        .domid = (uint16_t)m->u.hello.domid,
         .uid = m->u.hello.uid,
         .fence_fd = fence,
         .sandbox = wk->is_sandboxed,

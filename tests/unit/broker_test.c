@@ -20,6 +20,7 @@
 #include "blkback/broker.h"
 #include "blkback/broker_page.h"
 #include "blkback/sandbox.h"
+#include "blkback/token.h"
 #include "expect.h"
 
 enum {
@@ -114,15 +115,18 @@ struct pair {
 };
 
 static void
-pair_start(struct pair *t, uint16_t domid)
+pair_start(struct pair *t)
 {
-    /* The stand-in maps its file when it copies first. */
-    const struct fh_broker_params p = { .domid = domid, .fence_fd = -1 };
+    /* The stand-in maps its file when it copies first: no sandbox. */
+    const struct fh_broker_params p = { .fence_fd = -1 };
+    int token = fh_token_make(GUEST);
 
     *asked = (struct asked){ 0 };
     memset(t, 0, sizeof(*t));
     t->plat.ops = &t->base;
     EXPECT_EQ(fh_broker_start(&t->b, &p), 0, "start");
+    EXPECT_EQ(fh_broker_admit(&t->b, token), 0, "the guest is vouched for");
+    close(token);
     fh_broker_attach(&t->b, &t->plat);
     t->grants = mmap(NULL, N_REFS * FH_PAGE_BYTES, PROT_READ | PROT_WRITE,
                      MAP_SHARED, t->b.fd, 0);
@@ -154,7 +158,7 @@ map__shows_the_guests_pages_until_unmap(void **state)
     struct pair t;
     void *at[2] = { NULL, NULL };
 
-    pair_start(&t, GUEST);
+    pair_start(&t);
     EXPECT_EQ(map(&t, GUEST, 5, 3, &at[0]), 0, "map");
     EXPECT_EQ(map(&t, GUEST, 9, 1, &at[1]), 0, "another");
     strcpy((char *)t.grants + 6 * FH_PAGE_BYTES, "six");
@@ -176,7 +180,7 @@ copy__moves_data_in_the_arena_and_elsewhere(void **state)
     char *part, own[2 * FH_PAGE_BYTES] = "own";
     struct fh_plat_copy c[4];
 
-    pair_start(&t, GUEST);
+    pair_start(&t);
     part = fh_broker_part(&t.b);
     strcpy(part, "part");
     strcpy((char *)t.grants + 3 * FH_PAGE_BYTES + 100, "grant");
@@ -208,7 +212,7 @@ copy__splits_what_is_too_much_for_one_call(void **state)
     struct pair t;
     uint8_t *part;
 
-    pair_start(&t, GUEST);
+    pair_start(&t);
     part = fh_broker_part(&t.b);
     for (uint32_t i = 0; i < N; i++)
         c[i] = (struct fh_plat_copy){ i % N_REFS, GUEST, 0, 1, true, 1,
@@ -224,7 +228,7 @@ part__is_zeroed_for_whoever_gets_it_next(void **state)
     struct pair t;
     uint8_t *part[64];
 
-    pair_start(&t, GUEST);
+    pair_start(&t);
     for (int i = 0; i < 64; i++) {
         part[i] = fh_broker_part(&t.b);
         EXPECT(part[i], "part %d", i);
@@ -247,7 +251,7 @@ other_domain__is_refused_before_the_device_hears_of_it(void **state)
     void *at = NULL;
     char buf[8];
 
-    pair_start(&t, GUEST);
+    pair_start(&t);
     c.local = buf;
     EXPECT_EQ(map(&t, OTHER, 1, 1, &at), FH_EPERM, "map");
     EXPECT_EQ(t.plat.ops->gnt_copy(&t.plat, &c, 1), FH_EPERM, "copy");
@@ -271,9 +275,9 @@ static const struct {
     { "2^32-1 pieces", { FH_BROKER_COPY, GUEST, ~0u, 0, 0 }, { 0 },
       FH_EINVAL },
     { "domain 2^16+7", { FH_BROKER_MAP, 65536 + GUEST, 1, 0, 0 }, { 0 },
-      FH_EINVAL },
-    { "unmap for another", { FH_BROKER_UNMAP, OTHER, 1, 0, 0 }, { 0 },
       FH_EPERM },
+    { "domain 2^32-1", { FH_BROKER_MAP, ~0u, 1, 0, 0 }, { 0 }, FH_EPERM },
+    { "no token", { FH_BROKER_ADMIT, OTHER, 1, 0, 0 }, { 0 }, FH_EPERM },
     { "beyond the arena", { FH_BROKER_COPY, GUEST, 1, 0, 0 },
       { 1, FH_BROKER_PARTS * (uint32_t)FH_BROKER_PART_BYTES, 0, 1, 1, 0 },
       FH_EFAULT },
@@ -307,7 +311,7 @@ page__is_judged_before_anything_is_done(void **state)
 {
     struct pair t;
 
-    pair_start(&t, GUEST);
+    pair_start(&t);
     for (size_t i = 0; i < FH_ARRAY_SIZE(hostile); i++) {
         t.b.page->u.pieces[0] = hostile[i].piece;
         EXPECT_EQ(call_raw(&t, &hostile[i].call), hostile[i].want, "%s",
@@ -324,7 +328,7 @@ map__outside_the_window_is_undone(void **state)
     struct pair t;
     void *at = NULL;
 
-    pair_start(&t, GUEST);
+    pair_start(&t);
     EXPECT_EQ(map(&t, GUEST, FAR, 1, &at), FH_ENOSPC, "map");
     EXPECT_EQ(asked->unmaps, 1, "undone");
     EXPECT(!at, "untouched");
@@ -338,13 +342,57 @@ mmap__that_fails_leaves_the_window_whole(void **state)
     void *at = NULL, *again = NULL;
     unsigned char resident;
 
-    pair_start(&t, GUEST);
+    pair_start(&t);
     close(t.b.fd); /* mmap says EBADF now */
     EXPECT_EQ(map(&t, GUEST, 4, 1, &at), FH_EBADF, "map");
     EXPECT_EQ(asked->unmaps, 1, "undone");
     again = t.b.window + 4 * FH_PAGE_BYTES;
     EXPECT_EQ(mincore(again, FH_PAGE_BYTES, &resident), 0, "still reserved");
     t.b.fd = -1;
+    pair_stop(&t);
+}
+
+/* A memfd of @bytes bytes of @data, sealed as @seals say. */
+static int
+forge(const void *data, size_t bytes, int seals)
+{
+    int fd = memfd_create("forged", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (write(fd, data, bytes) != (ssize_t)bytes ||
+        fcntl(fd, F_ADD_SEALS, seals))
+        abort();
+    return fd;
+}
+
+static void
+token__is_what_the_supervisor_sealed_and_nothing_else(void **state)
+{
+    const int all = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    const struct {
+        char name[8];
+        uint32_t domid[2];
+    } data = { "freehol", { OTHER } };
+    char right[16] = "freehold";
+    struct pair t;
+    int fd[6];
+    void *at;
+
+    right[8] = OTHER;
+    fd[0] = forge(right, 12, all & ~F_SEAL_WRITE); /* as a disk's memory is */
+    fd[1] = forge(right, 12, all & ~F_SEAL_SEAL);
+    fd[2] = forge(right, 13, all);
+    fd[3] = forge(right, 11, all);
+    fd[4] = forge(&data, 12, all);
+    fd[5] = open("/dev/null", O_RDONLY);
+    pair_start(&t);
+    for (int i = 0; i < 6; i++) {
+        EXPECT_EQ(fh_broker_admit(&t.b, fd[i]), FH_EPERM, "forgery %d", i);
+        EXPECT_EQ(map(&t, OTHER, 1, 1, &at), FH_EPERM, "map after %d", i);
+        close(fd[i]);
+    }
+    fd[0] = fh_token_make(OTHER);
+    EXPECT_EQ(fh_broker_admit(&t.b, fd[0]), 0, "the real one");
+    close(fd[0]);
     pair_stop(&t);
 }
 
@@ -360,7 +408,7 @@ broker_death__ends_the_worker(void **state)
         struct pair t;
         void *at;
 
-        pair_start(&t, GUEST);
+        pair_start(&t);
         kill(t.b.pid, SIGKILL);
         (void)map(&t, GUEST, 1, 1, &at);
         _exit(0);
@@ -383,7 +431,7 @@ worker_death__ends_the_broker_before_the_fence_falls(void **state)
     pid = fork();
     if (!pid) {
         const struct fh_broker_params p = {
-            .domid = GUEST, .fence_fd = fence[1],
+            .fence_fd = fence[1],
             .sandbox = fh_sandbox_is_built(),
         };
         struct fh_broker b;
@@ -412,11 +460,11 @@ worker_death__ends_the_broker_before_the_fence_falls(void **state)
 static void
 broker__is_confined_and_has_few_descriptors(void **state)
 {
-    struct fh_broker_params p = { .domid = GUEST, .fence_fd = -1 };
+    struct fh_broker_params p = { .fence_fd = -1 };
     char path[64], line[128];
     struct fh_broker b;
     bool filtered = false;
-    int n_fds = 0;
+    int n_fds = 0, token;
     FILE *f;
 
     if (!fh_sandbox_is_built())
@@ -433,7 +481,10 @@ broker__is_confined_and_has_few_descriptors(void **state)
         snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)b.pid, fd);
         n_fds += readlink(path, line, sizeof(line)) >= 0;
     }
-    EXPECT_EQ(n_fds, 2, "stderr and the device");
+    EXPECT_EQ(n_fds, 3, "stderr, the device and the socket");
+    token = fh_token_make(GUEST);
+    EXPECT_EQ(fh_broker_admit(&b, token), 0, "it can still take a token");
+    close(token);
     fh_broker_stop(&b);
 }
 
@@ -449,6 +500,7 @@ main(void)
         cmocka_unit_test(page__is_judged_before_anything_is_done),
         cmocka_unit_test(map__outside_the_window_is_undone),
         cmocka_unit_test(mmap__that_fails_leaves_the_window_whole),
+        cmocka_unit_test(token__is_what_the_supervisor_sealed_and_nothing_else),
         cmocka_unit_test(broker_death__ends_the_worker),
         cmocka_unit_test(worker_death__ends_the_broker_before_the_fence_falls),
         cmocka_unit_test(broker__is_confined_and_has_few_descriptors),
