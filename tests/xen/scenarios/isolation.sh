@@ -2,7 +2,7 @@
 # A worker that its guest has taken over: what it can do to another guest.
 # The intruder makes g1's worker reach for a page that g2 granted to dom0: its
 # xenstore ring, reference 1.
-# limit: 360
+# limit: 300
 
 # field NAME: of the only worker, or nothing.
 field() {
@@ -22,16 +22,15 @@ expect() {
     text=$1
     want=$2
     shift 2
-    wait_until 60 serving 0 || not_ok "a worker serves"
+    wait_until 10 serving 0 || not_ok "a worker serves ($(field reason))"
     p=$(field pid)
-    sleep 0.5 # dying at once, again and again, would be delayed
     got=$(intruder "$p" "$@" 2>&1)
     check "$text ($got)" [ "$got" = "$want" ]
     case $1 in
     map | copy) kill -9 "$p" ;;
     esac
     case $1 in
-    map | copy | open | socket | ioctl | peek) wait_until 60 serving "$p" ;;
+    map | copy | open | ioctl | peek) wait_until 10 serving "$p" ;;
     esac
 }
 
@@ -45,9 +44,9 @@ g2=$(domain g2)
 
 truncate -s 32M /tmp/i.img
 check "the daemon starts" start_daemon
-guest g1 "$(disk /tmp/i.img)" "do=loop,sum rounds=6"
+guest g1 "$(disk /tmp/i.img)" "do=loop,stay rounds=5"
 check "xl create g1" create g1
-wait_until 90 grep_log g1 '^GUEST round 1' || not_ok "g1: starts"
+check "its disk is served" wait_until 60 serving 0
 g1=$(domain g1)
 check "status: the worker has a broker" [ "$(field broker)" = true ]
 check "status: and a sandbox" [ "$(field sandboxed)" = true ]
@@ -67,17 +66,16 @@ expect "a copy of it: refused" "answered -1" copy "$g2" 1
 expect "a copy of its own guest's: done" "answered 0, status 0" copy "$g1" 1
 
 # The broker's death is the worker's, and nobody else's.
-wait_until 60 serving 0
+wait_until 10 serving 0
 p=$(field pid)
 kill -9 "$(field broker_pid)"
-check "the broker dies: a new worker" wait_until 60 serving "$p"
+check "the broker dies: a new worker" wait_until 10 serving "$p"
 check "and the operator is told" grep -q 'its broker died' /tmp/daemon.log
 check "of the sandbox, too" grep -q 'its sandbox forbids' /tmp/daemon.log
-check "g1 ends" wait_until 240 gone g1
+wait_until 60 grep_log g1 '^GUEST ok loop'
 check_guest g1 loop
-sum=$(log_of g1 | sed -n 's/^GUEST sum //p')
-check "sha256 of the image is the guest's" \
-    [ "$(sha256sum </tmp/i.img | cut -d' ' -f1)" = "$sum" ]
+xl destroy g1
+check "its disk goes" wait_until 20 no_disks
 check "no broker is left" [ -z "$(pidof freehold-broker)" ]
 stop_daemon
 
