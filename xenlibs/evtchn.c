@@ -412,15 +412,11 @@ xenevtchn_close(xenevtchn_handle *xce)
     pthread_mutex_lock(&handles_lock);
     LIST_REMOVE(xce, link);
     pthread_mutex_unlock(&handles_lock);
-    for (uint32_t i = 0; i < PORTS_MAX; i++) {
-        if (!xce->ports[i])
-            continue;
-        /* A child's epoll is its parent's as well. */
-        if (is_ours)
-            port_silence(xce, xce->ports[i]);
-        port_free(xce, xce->ports[i]);
-    }
-    if (is_ours)
+    /* The bells go on ringing: whoever else has the file has the ports. */
+    for (uint32_t i = 0; i < PORTS_MAX; i++)
+        if (xce->ports[i])
+            port_free(xce, xce->ports[i]);
+    if (is_ours) /* a child's epoll is its parent's as well */
         (void)epoll_ctl(xce->epfd, EPOLL_CTL_DEL, xce->local, NULL);
     fh_hvc_close(&xce->hvc);
     handle_free(xce);

@@ -322,6 +322,28 @@ passed_handle__outlives_its_binder(void)
 }
 
 static void
+port__belongs_to_the_file_not_the_descriptor(void)
+{
+    struct channel c;
+    int fd;
+
+    channel_open(&c);
+    fd = dup(xenevtchn_fd(c.a));
+    xenevtchn_handle *again = fd < 0 ? NULL : xenevtchn_fdopen(NULL, fd, 0);
+
+    MUST(again);
+    MUST_BE(xenevtchn_close(c.a), 0);
+    c.a = again;
+    send_from(c.a, c.ap);
+    takes(c.b, c.bp);
+    send_from(c.b, c.bp);
+    takes(c.a, c.ap);
+    MUST_REFUSE(xenevtchn_bind_interdomain(c.b, self_domid, (uint32_t)c.ap),
+                EINVAL); /* bound still */
+    channel_close(&c);
+}
+
+static void
 child_takes(int fd, void *arg)
 {
     const struct channel *c = arg;
@@ -348,6 +370,37 @@ port_taken_by_a_dead_child__is_the_parents_to_unmask(void)
     MUST_BE(hear(p.fd, NULL), 2);
     party_kill(&p);
     inherits(c.a, c.ap, c.b, c.bp);
+    channel_close(&c);
+}
+
+/* With the handle as it inherited it, where no new port is needed. */
+static void
+child_serves(int fd, void *arg)
+{
+    const struct channel *c = arg;
+
+    takes(c->a, c->ap);
+    unmask(c->a, c->ap);
+    send_from(c->a, c->ap);
+    say(fd, 1, -1);
+    (void)hear(fd, NULL);
+}
+
+static void
+child__serves_with_its_parents_handle(void)
+{
+    struct channel c;
+    struct party p;
+
+    channel_open(&c);
+    party_start(&p, child_serves, &c);
+    send_from(c.b, c.bp);
+    MUST_BE(hear(p.fd, NULL), 1);
+    takes(c.b, c.bp);
+    party_kill(&p);
+    unmask(c.b, c.bp);
+    send_from(c.b, c.bp);
+    takes(c.a, c.ap);
     channel_close(&c);
 }
 
@@ -449,6 +502,8 @@ const struct rule event_rules[] = {
     RULE(dead_frontends_port__is_gone),
     RULE(survivor__waits_whichever_end_it_is),
     RULE(passed_handle__outlives_its_binder),
+    RULE(port__belongs_to_the_file_not_the_descriptor),
+    RULE(child__serves_with_its_parents_handle),
     RULE(port_taken_by_a_dead_child__is_the_parents_to_unmask),
     RULE(port_unmasked_by_a_child__is_the_parents_to_take),
     RULE(handle__survives_an_exec),

@@ -204,6 +204,66 @@ revoked_reference__is_refused(void)
 
 /* ---------------------------------------------------------------- process */
 
+/* What another process works with. */
+struct notified {
+    uint32_t ref, port;
+    bool unmaps; /* and does not just die */
+};
+
+enum { STEPS = 3000 };
+
+/* Counts up in a page and sends an event after each step. */
+static void
+counter(int fd, void *arg)
+{
+    const struct notified *n = arg;
+    xengnttab_handle *tab = xengnttab_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    int port = ev ? bind_soon(ev, n->port) : -1;
+    volatile uint32_t *count = tab && port > 0
+                                   ? xengnttab_map_grant_ref(
+                                         tab, self_domid, n->ref,
+                                         PROT_READ | PROT_WRITE)
+                                   : NULL;
+
+    MUST(count);
+    for (uint32_t i = 1; i <= STEPS; i++) {
+        *count = i;
+        MUST_BE(xenevtchn_notify(ev, (uint32_t)port), 0);
+        for (volatile uint32_t k = i * 2654435761u >> 22; i % 3 && k; k--)
+            continue;
+    }
+    say(fd, 1, -1);
+    (void)hear(fd, NULL);
+}
+
+/* Whoever looks only when told sees the last step. */
+static void
+last_event__is_not_lost(void)
+{
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    int port = ev ? xenevtchn_bind_unbound_port(ev, self_domid) : -1;
+    struct notified n = { .port = (uint32_t)port };
+    struct grants g;
+    struct party p;
+
+    MUST(port > 0);
+    grants_open(&g, 1);
+    volatile uint32_t *count = (void *)g.pages;
+
+    *count = 0;
+    n.ref = g.refs[0];
+    party_start(&p, counter, &n);
+    while (*count != STEPS) {
+        takes(ev, port);
+        MUST_BE(xenevtchn_unmask(ev, (uint32_t)port), 0);
+    }
+    MUST_BE(hear(p.fd, NULL), 1);
+    party_kill(&p);
+    grants_close(&g);
+    MUST_BE(xenevtchn_close(ev), 0);
+}
+
 /* Only the process that mapped them has the pages. */
 static void
 child__has_no_mapping(void)
@@ -228,11 +288,6 @@ child__has_no_mapping(void)
     MUST_BE(xengnttab_unmap(g.tab, (void *)m, PAGES), 0);
     grants_close(&g);
 }
-
-struct notified {
-    uint32_t ref, port;
-    bool unmaps; /* and does not just die */
-};
 
 /* Maps with a notification; says so; unmaps when told, or is killed. */
 static void
@@ -304,6 +359,76 @@ static void
 mapping__dies_with_its_process(void)
 {
     is_told_of_the_unmap(false);
+}
+
+/* Grants a page with a notification; unshares when told, or is killed. */
+static void
+notifying_granter(int fd, void *arg)
+{
+    const struct notified *n = arg;
+    xengntshr_handle *shr = xengntshr_open(NULL, 0);
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    int port = ev ? bind_soon(ev, n->port) : -1;
+    uint32_t ref;
+
+    MUST(shr && port > 0);
+    uint8_t *page = xengntshr_share_page_notify(shr, self_domid, &ref, 1, BYTE,
+                                                (uint32_t)port);
+
+    MUST(page);
+    page[BYTE - 1] = page[BYTE] = page[BYTE + 1] = 0xaa;
+    say(fd, ref, -1);
+    (void)hear(fd, NULL);
+    MUST(n->unmaps);
+    MUST_BE(xengntshr_unshare(shr, page, 1), 0);
+    say(fd, 2, -1);
+    (void)hear(fd, NULL);
+}
+
+static void
+is_told_of_the_unsharing(bool unshares)
+{
+    xenevtchn_handle *ev = xenevtchn_open(NULL, 0);
+    xengnttab_handle *tab = xengnttab_open(NULL, 0);
+    int port = ev ? xenevtchn_bind_unbound_port(ev, self_domid) : -1;
+    struct notified n = { .port = (uint32_t)port, .unmaps = unshares };
+    struct party p;
+
+    MUST(tab && port > 0);
+    party_start(&p, notifying_granter, &n);
+    volatile uint8_t *m = xengnttab_map_grant_ref(
+        tab, self_domid, hear(p.fd, NULL), PROT_READ);
+
+    MUST(m);
+    MUST_BE(m[BYTE], 0xaa);
+    MUST_BE_QUIET(ev);
+    if (unshares) {
+        say(p.fd, 1, -1);
+        MUST_BE(hear(p.fd, NULL), 2);
+    } else {
+        party_kill(&p);
+    }
+    takes(ev, port);
+    MUST_BE(m[BYTE], 0);
+    MUST_BE(m[BYTE - 1], 0xaa);
+    MUST_BE(m[BYTE + 1], 0xaa);
+    MUST_BE(xengnttab_unmap(tab, (void *)m, 1), 0);
+    if (unshares)
+        party_kill(&p);
+    MUST_BE(xenevtchn_close(ev), 0);
+    MUST_BE(xengnttab_close(tab), 0);
+}
+
+static void
+unsharing__tells_the_mapper(void)
+{
+    is_told_of_the_unsharing(true);
+}
+
+static void
+death_of_the_granter__tells_the_mapper(void)
+{
+    is_told_of_the_unsharing(false);
 }
 
 /* Grants a page and waits to be killed. */
@@ -476,9 +601,12 @@ const struct rule grant_rules[] = {
     RULE(one_page__can_be_mapped_twice),
     RULE(unshared_page__stays_while_it_is_mapped),
     RULE(revoked_reference__is_refused),
+    RULE(last_event__is_not_lost),
     RULE(child__has_no_mapping),
     RULE(unmap__tells_the_granter),
     RULE(mapping__dies_with_its_process),
+    RULE(unsharing__tells_the_mapper),
+    RULE(death_of_the_granter__tells_the_mapper),
     RULE(page_of_a_dead_granter__stays_while_it_is_mapped),
     RULE(copy__goes_both_ways_and_across_pages),
     RULE(bad_segment__fails_alone),
