@@ -29,6 +29,7 @@ enum {
     MAP_RETRIES = 1000,
     MAP_RETRY_NS = 1000000,
     GENERAL_ERROR = -1, /* GNTST_general_error */
+    LOOK_NS = 5000000,  /* how often to ask whether CPUs are idle */
     KEPT = 3,           /* descriptors of the broker, beside stderr */
     HIGH = 64,          /* above them, for a moment */
 };
@@ -49,8 +50,25 @@ wait_answer(struct fh_broker *b)
 
     /* K4 acquire, pairs with K3 in broker_serve.c. */
     while ((done = fh_load_acquire32(&page->done)) != b->seq)
-        fh_broker_wait(&page->done, done);
+        fh_broker_wait(&page->done, done, page->spin_ns);
     return page->result;
+}
+
+/* Spinning is for idle CPUs; whether they are costs two system calls to find
+ * out. */
+static void
+choose_spin(struct fh_broker *b)
+{
+    struct fh_plat *p = b->plat;
+    uint64_t now;
+
+    if (!b->spin_ns || !p)
+        return;
+    now = p->ops->now_ns(p);
+    if (now < b->look_ns)
+        return;
+    b->look_ns = now + LOOK_NS;
+    b->page->spin_ns = fh_plat_cpu_wanted(p) ? 0 : b->spin_ns;
 }
 
 /* Makes the call that stands on the page; returns its result. */
@@ -58,6 +76,7 @@ static int
 make_call(struct fh_broker *b)
 {
     b->n_calls++;
+    choose_spin(b);
     /* K2 release, pairs with K1 in broker_serve.c. */
     fh_store_release32(&b->page->turn, ++b->seq);
     fh_broker_wake(&b->page->turn);
@@ -251,6 +270,7 @@ fh_broker_attach(struct fh_broker *b, struct fh_plat *p)
     b->ops.gnt_unmap = broker_unmap;
     b->ops.gnt_copy = broker_copy;
     p->ops = &b->ops;
+    b->plat = p;
 }
 
 /* ---- memory ---- */
@@ -441,6 +461,7 @@ fh_broker_start(struct fh_broker *b, const struct fh_broker_params *p)
     int r;
 
     *b = (struct fh_broker)FH_BROKER_NULL;
+    b->spin_ns = p->spin_ns;
     r = start(b, p);
     if (r)
         fh_broker_stop(b);

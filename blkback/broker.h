@@ -43,6 +43,7 @@ enum {
     FH_BROKER_PART_BYTES = 4 << 20,
     /* Pages that may be mapped at once: all that Xen tracks for a domain. */
     FH_BROKER_WINDOW_PAGES = 262144,
+    FH_BROKER_SPIN_NS = 50000, /* at most, whoever asks for more */
 };
 
 struct fh_broker_page;
@@ -51,11 +52,14 @@ struct fh_broker {
     struct fh_plat_ops ops; /* the platform's, three of them ours */
     pid_t pid;              /* 0: not started */
     int fd;                 /* gntdev, for mmap only; -1: closed */
+    struct fh_plat *plat;   /* whose grants they are; NULL: not attached */
     struct fh_broker_page *page; /* where the two talk */
     uint32_t seq;
     int sock;               /* tokens go there; -1: closed */
     uint8_t *window;        /* granted pages appear here, at their offset */
     uint8_t *arena;
+    uint32_t spin_ns;
+    uint64_t look_ns;       /* when to ask again whether CPUs are idle */
     uint64_t parts_used;    /* bit i: part i + 1 of the arena */
     uint64_t n_calls;
 };
@@ -66,6 +70,8 @@ struct fh_broker_params {
     uint32_t uid; /* to run as; 0: stay */
     int fence_fd; /* kept open until the end; -1: none */
     bool sandbox;
+    uint32_t spin_ns; /* both look for so long before they sleep, while CPUs are
+                         idle; 0: never */
 };
 
 /*

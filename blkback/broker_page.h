@@ -5,10 +5,13 @@
  * only.  One page area in shared memory, one call at a time.
  *
  * The worker writes call and payload, then @turn; the broker writes answer and
- * statuses, then @done; each sleeps on the other's word.
+ * statuses, then @done; each sleeps on the other's word, but looks at it for a
+ * moment before, where CPUs are idle: the two wake-ups of a call are dearer than
+ * most calls.
  */
 #include <stdint.h>
 #include "base/shared.h"
+#include "blkback/broker.h"
 #include "blkback/gntdev.h"
 
 enum fh_broker_op {
@@ -39,7 +42,7 @@ struct fh_broker_page {
     fh_word32 turn; /* calls made; a futex */
     fh_word32 done; /* calls answered; a futex */
     int32_t result;
-    uint32_t unused;
+    uint32_t spin_ns; /* how long both look before they sleep; 0: not at all */
     uint64_t offset; /* answer of MAP */
     struct fh_broker_call call;
     union {
@@ -60,9 +63,10 @@ struct fh_broker_serve {
 __attribute__((noreturn)) void
 fh_broker_serve(const struct fh_broker_serve *s);
 
-/* Sleeps while *@word is @seen; may wake for nothing. */
+/* Returns when *@word is not @seen any more, or for nothing: after @spin_ns of
+ * looking it sleeps. */
 void
-fh_broker_wait(FH_SHARED fh_word32 *word, uint32_t seen);
+fh_broker_wait(FH_SHARED fh_word32 *word, uint32_t seen, uint32_t spin_ns);
 void
 fh_broker_wake(FH_SHARED fh_word32 *word);
 /* Broker: the call is answered. */

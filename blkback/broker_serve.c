@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arith.h"
@@ -19,10 +20,40 @@
 #include "blkback/broker_page.h"
 #include "blkback/token.h"
 
-void
-fh_broker_wait(FH_SHARED fh_word32 *word, uint32_t seen)
+enum { LOOKS = 16 }; /* between two looks at the clock */
+
+static uint64_t
+now_ns(void)
 {
-    syscall(SYS_futex, (uintptr_t)word, FUTEX_WAIT, seen, NULL, NULL, 0);
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* True: *@word has changed. */
+static bool
+look(FH_SHARED fh_word32 *word, uint32_t seen, uint32_t spin_ns)
+{
+    const uint64_t since = now_ns();
+
+    do {
+        for (int i = 0; i < LOOKS; i++) {
+            if (fh_load_relaxed32(word) != seen)
+                return true;
+            fh_cpu_relax();
+        }
+    } while (now_ns() - since < spin_ns);
+    return false;
+}
+
+void
+fh_broker_wait(FH_SHARED fh_word32 *word, uint32_t seen, uint32_t spin_ns)
+{
+    if (spin_ns > FH_BROKER_SPIN_NS)
+        spin_ns = FH_BROKER_SPIN_NS;
+    if (!spin_ns || !look(word, seen, spin_ns))
+        syscall(SYS_futex, (uintptr_t)word, FUTEX_WAIT, seen, NULL, NULL, 0);
 }
 
 void
@@ -183,7 +214,8 @@ fh_broker_serve(const struct fh_broker_serve *s)
         /* K1 acquire, pairs with K2 in broker.c: who sees the turn sees the
          * call. */
         while ((turn = fh_load_acquire32(&page->turn)) == seen)
-            fh_broker_wait(&page->turn, seen);
+            fh_broker_wait(&page->turn, seen,
+                           fh_load_relaxed32(&page->spin_ns));
         seen = turn;
         fh_broker_answer(page, turn, carry_out(s));
     }

@@ -112,7 +112,7 @@ static const int worker_calls[] = {
 
 static const int broker_calls[] = {
     SCMP_SYS(futex), SCMP_SYS(write), SCMP_SYS(pause), SCMP_SYS(pread64),
-    SCMP_SYS(close),
+    SCMP_SYS(close), SCMP_SYS(clock_gettime),
     SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigreturn), SCMP_SYS(exit),
     SCMP_SYS(exit_group),
 };

@@ -45,7 +45,7 @@ fh_sandbox_drop_rights(uint32_t uid);
 FH_MUST_CHECK int
 fh_sandbox_worker(int evtchn_fd, int gntdev_fd);
 
-/* The broker's: three ioctls on @gntdev_fd, taking tokens out of @sock, sleeping
- * and waking, its end. */
+/* The broker's: three ioctls on @gntdev_fd, taking tokens out of @sock,
+ * sleeping and waking, its end. */
 FH_MUST_CHECK int
 fh_sandbox_broker(int gntdev_fd, int sock);

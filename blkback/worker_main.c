@@ -100,6 +100,8 @@ open_broker(struct fh_wk *wk, const struct fh_wk_msg *m, int fence)
         .uid = m->u.hello.uid,
         .fence_fd = fence,
         .sandbox = wk->is_sandboxed,
+        .spin_ns = m->u.hello.polling && wk->x.cpu.n_cpus > 1
+                       ? FH_BROKER_SPIN_NS : 0,
     };
     int r = fh_broker_start(&wk->broker, &p);
 

@@ -114,15 +114,24 @@ struct pair {
     uint8_t *grants; /* the guest's view of its pages */
 };
 
+static uint64_t
+now_ns(struct fh_plat *p)
+{
+    static uint64_t now;
+
+    return now += 1000000000; /* whether CPUs are idle is asked each time */
+}
+
 static void
 pair_start(struct pair *t)
 {
     /* The stand-in maps its file when it copies first: no sandbox. */
-    const struct fh_broker_params p = { .fence_fd = -1 };
+    const struct fh_broker_params p = { .fence_fd = -1, .spin_ns = 20000 };
     int token = fh_token_make(GUEST);
 
     *asked = (struct asked){ 0 };
     memset(t, 0, sizeof(*t));
+    t->base.now_ns = now_ns;
     t->plat.ops = &t->base;
     EXPECT_EQ(fh_broker_start(&t->b, &p), 0, "start");
     EXPECT_EQ(fh_broker_admit(&t->b, token), 0, "the guest is vouched for");
@@ -302,7 +311,7 @@ call_raw(struct pair *t, const struct fh_broker_call *c)
     fh_store_release32(&page->turn, ++t->b.seq);
     fh_broker_wake(&page->turn);
     while ((done = fh_load_acquire32(&page->done)) != t->b.seq)
-        fh_broker_wait(&page->done, done);
+        fh_broker_wait(&page->done, done, 0);
     return page->result;
 }
 
