@@ -3,6 +3,8 @@
  * A worker and its broker, without Xen: a device of our own stands in for
  * gntdev (a file whose page REF is what domain GUEST grants as REF), and the
  * two processes, their page and their sandbox are the real ones.
+ *
+ *   broker_test [bench PIECES SPIN_US]     bench: microseconds of a copy call
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -13,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -497,8 +500,45 @@ broker__is_confined_and_has_few_descriptors(void **state)
     fh_broker_stop(&b);
 }
 
+static uint64_t
+real_now_ns(struct fh_plat *p)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int
+bench(uint32_t n, uint32_t spin_us)
+{
+    enum { CALLS = 20000 };
+    struct fh_plat_copy c[N_REFS];
+    struct pair t;
+    uint64_t since;
+    char *part;
+
+    pair_start(&t);
+    t.b.ops.now_ns = real_now_ns;
+    t.b.look_ns = 0;
+    t.b.page->spin_ns = t.b.spin_ns = spin_us * 1000;
+    part = fh_broker_part(&t.b);
+    n = n < N_REFS ? n : N_REFS;
+    for (uint32_t i = 0; i < n; i++)
+        c[i] = (struct fh_plat_copy){ i, GUEST, 0, FH_PAGE_BYTES, true, 1,
+                                      part + i * FH_PAGE_BYTES };
+    since = real_now_ns(NULL);
+    for (int i = 0; i < CALLS; i++)
+        if (t.plat.ops->gnt_copy(&t.plat, c, n))
+            abort();
+    printf("%u pieces, looking for %u us: %.2f us a call\n", n, spin_us,
+           (double)(real_now_ns(NULL) - since) / 1e3 / CALLS);
+    pair_stop(&t);
+    return 0;
+}
+
 int
-main(void)
+main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map__shows_the_guests_pages_until_unmap),
@@ -517,5 +557,7 @@ main(void)
 
     asked = mmap(NULL, FH_PAGE_BYTES, PROT_READ | PROT_WRITE,
                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (argc == 4 && !strcmp(argv[1], "bench"))
+        return bench((uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3]));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
