@@ -45,6 +45,9 @@ exec_worker(int fd, pid_t *pid)
                                         POSIX_SPAWN_SETPGROUP);
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_adddup2(&files, fd, WORKER_FD);
+    /* Our terminal is no business of a process that guests talk to. */
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDWR, 0);
+    posix_spawn_file_actions_adddup2(&files, 0, 1);
     r = posix_spawn(pid, "/proc/self/exe", &files, &attr, argv, environ);
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attr);

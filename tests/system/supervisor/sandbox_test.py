@@ -49,6 +49,9 @@ def check_rights(w, pid):
     with open(f"/proc/{pid}/limits", encoding="ascii") as f:
         core = [l.split() for l in f if l.startswith("Max core")][0]
     claim(core[4:6] == ["0", "0"], "it dumps no core")
+    claim(os.readlink(f"/proc/{pid}/fd/0") == "/dev/null" and
+          os.readlink(f"/proc/{pid}/fd/1") == "/dev/null",
+          "nobody's terminal is its own")
     files = []
     for name in os.listdir(f"/proc/{pid}/fd"):
         link = os.readlink(f"/proc/{pid}/fd/{name}")
