@@ -87,11 +87,34 @@ send_logs() {
     done
 }
 
-# Every guest that is still there.
+# Every guest that is still there.  One that stays after that has grants that
+# somebody still has mapped.
 end_guests() {
     for id in $(xenstore-list /local/domain 2>/dev/null); do
         [ "$id" = 0 ] || xl destroy "$id" >>/tmp/destroy.log 2>&1
     done
+    wait_until 15 no_guests || not_ok "a guest stays a zombie: $(xl list)"
+}
+
+no_guests() {
+    [ "$(xl list | wc -l)" -le 2 ]
+}
+
+# Grants of a guest that are mapped, by Xen's own listing; its console's and
+# its xenstore's are two.
+mapped_grants() {
+    id=$(xl domid "$1")
+    xl debug-keys g
+    sleep 0.3
+    xl dmesg -c | tr -d '\r' | awk -v d="d$id" '
+        /grant-table for remote/ { mine = $0 ~ d " " }
+        mine && /\[0x/ { n++ }
+        END { print n + 0 }'
+}
+
+only_its_own_grants() {
+    n_mapped=$(mapped_grants "$1")
+    [ "$n_mapped" -le 2 ]
 }
 
 start_daemon() {
@@ -134,19 +157,25 @@ disk() {
     echo "'format=raw,vdev=${2:-xvda},access=rw,script=block-freehold,target=$1'"
 }
 
-# guest NAME DISK EXTRA: configuration of a PV guest.
+# guest NAME DISK EXTRA [MORE]: configuration of a PV guest; MORE are lines of
+# xl.cfg that replace or add to it.
 guest() {
-    cat >"/tmp/$1.cfg" <<EOF
+    cat >/tmp/defaults <<EOF
 name = "$1"
 kernel = "/guest/vmlinux"
 ramdisk = "/guest/guest.cpio"
 memory = 384
 vcpus = 1
 on_poweroff = "destroy"
+on_reboot = "restart"
 on_crash = "destroy"
 disk = [ $2 ]
 extra = "console=hvc0 quiet $3"
 EOF
+    echo "$4" >"/tmp/$1.cfg"
+    while read -r line; do
+        grep -q "^${line%%=*}=" "/tmp/$1.cfg" || echo "$line"
+    done </tmp/defaults >>"/tmp/$1.cfg"
 }
 
 gone() {
@@ -176,11 +205,63 @@ no_error() {
 }
 
 no_disks() {
-    [ "$(freehold list --json | tr -d ' \n' | grep -c '"devices":\[\]')" = 1 ]
+    [ "$(freehold list --json | jq '.devices | length')" = 0 ]
+}
+
+# The image has what its guest saw last.
+same_sum() {
+    [ "$(sha256sum <"$1" | cut -d' ' -f1)" = \
+        "$(log_of "$2" | sed -n 's/^GUEST sum //p')" ]
 }
 
 create() {
     xl create -q "/tmp/$1.cfg" >"/tmp/create.$1" 2>&1 && return
     cat "/tmp/create.$1"
     return 1
+}
+
+# disk_of GUEST FIELD: what the daemon says of a guest's only disk.
+disk_of() {
+    freehold status --json 2>/dev/null | jq -r --argjson id "$(xl domid "$1")" \
+        "[.devices[] | select(.domid == \$id)][0].$2 // empty"
+}
+
+worker() {
+    disk_of "$1" worker_pid 2>/dev/null
+}
+
+# kill_workers GUEST UNTIL...: every two seconds until the command succeeds;
+# how many in $killed.
+kill_workers() {
+    name=$1
+    shift
+    killed=0
+    until "$@"; do
+        sleep 2
+        p=$(worker "$name")
+        [ -n "$p" ] && [ "$p" != 0 ] && kill -9 "$p" && killed=$((killed + 1))
+    done
+}
+
+ended_or_at() {
+    gone "$1" || grep_log "$1" "$2"
+}
+
+# refused COMMAND...: it fails; what it said is in /tmp/refused.
+refused() {
+    ! "$@" >/tmp/refused 2>&1
+}
+
+rebooted() {
+    id=$(xl domid "$1" 2>/dev/null)
+    [ -n "$id" ] && [ "$id" != "$2" ]
+}
+
+served() {
+    [ "$(disk_of "$1" state)" = Connected ]
+}
+
+# Of all processes of ours only the daemon is left.
+one_daemon() {
+    [ "$(pidof freehold)" = "$(daemon)" ]
 }

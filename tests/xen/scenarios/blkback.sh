@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+# xen-blkback is loaded as well, and answers first: the script takes our disks
+# from it, its own go on in the same guest.
+# limit: 300
+
+insmod /mods/xen-blkback.ko
+insmod /mods/brd.ko rd_nr=1 rd_size=32768 2>/dev/null
+cat >/etc/xen/scripts/block <<'EOF'
+#!/bin/sh
+[ "$1" = add ] || exit 0
+xenstore-write "$XENBUS_PATH/physical-device" 1:0 \
+    "$XENBUS_PATH/hotplug-status" connected
+EOF
+chmod +x /etc/xen/scripts/block
+truncate -s 32M /tmp/b.img
+check "the daemon starts" start_daemon
+guest b1 "$(disk /tmp/b.img), 'phy:/dev/ram0,xvdb,w'" "do=fio,second,sum,stay" \
+    "vcpus = 2"
+check "xl create" create b1
+check "the guest has used both" wait_until 180 grep_log b1 '^GUEST (stays|end)'
+check_guest b1 fio second sum
+check "the image has what it wrote" same_sum /tmp/b.img b1
+check "ours is ours" [ "$(disk_of b1 state)" = Connected ]
+check "the kernel's is the kernel's" \
+    [ -e "/sys/bus/xen-backend/drivers/vbd/vbd-$(xl domid b1)-51728" ]
+stop_daemon
+began=$(cut -d. -f1 /proc/uptime)
+check "without a daemon block-attach is refused" refused \
+    xl block-attach b1 "$(disk /tmp/c.img xvdc | tr -d "'")"
+took=$(($(cut -d. -f1 /proc/uptime) - began))
+check "at once ($took s)" [ $took -le 8 ]
+check "and says why" grep -q 'freehold serve' /tmp/refused
