@@ -4,10 +4,14 @@
 
 truncate -s 64M /tmp/h.img
 check "the daemon starts" start_daemon
-guest h1 "$(disk /tmp/h.img)" "do=fio,fs,sum" 'type = "hvm"
+guest h1 "$(disk /tmp/h.img)" "" 'type = "hvm"
+bios = "seabios"
 kernel = "/guest/vmlinuz"
-vga = "none"
-device_model_override = "/usr/libexec/xen-qemu-system-i386"'
+extra = "console=ttyS0 quiet do=fio,fs,sum"
+serial = "file:/var/log/xen/guest-h1.log"
+nographic = 1
+vnc = 0
+sdl = 0'
 check "xl create" create h1
 check "the guest ends" wait_until 260 gone h1
 check_guest h1 fio fs sum
