@@ -8,7 +8,7 @@ RW     ?=
 
 FREEHOLD = $(BUILD)/cli/freehold
 
-.PHONY: help build run test bench install clean check deps
+.PHONY: help build run test test-xen bench install clean check deps
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make run IMAGE=path   the same with your own disk image, read-only"
 	@echo "make run IMAGE=path RW=1    ... and one guest may write to it"
 	@echo "make test             install what is missing, build, run every test"
+	@echo "make test-xen         only those inside real Xen, in QEMU"
 	@echo "make bench            measure; one row per claim (QUICK=1: in a minute)"
 	@echo "make bench XEN=1      ... and on real Xen, emulated (minutes more)"
 	@echo "make check            the style and layer checks alone"
@@ -38,8 +39,12 @@ run:
 	@exec $(FREEHOLD) run $(if $(RW),--rw) $(if $(IMAGE),-- '$(IMAGE)')
 
 test:
-	@scripts/deps build run test
+	@scripts/deps build run test xen
 	@scripts/test-run $(BUILD)
+
+test-xen:
+	@scripts/deps build run test xen
+	@STAGES=xen scripts/test-run $(BUILD)
 
 bench:
 	@scripts/deps build run bench $(if $(XEN),xen)
@@ -54,7 +59,7 @@ check-%:
 	@scripts/check-$*
 
 deps:
-	@scripts/deps build run test bench
+	@scripts/deps build run test bench xen
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

@@ -43,12 +43,7 @@ scenario_run() {
     setsid sh -c ". /scenarios/lib.sh; scenario=$1; failed=0
         . /scenarios/$1.sh; scenario_end" &
     session=$!
-    n=0
-    while [ $n -lt $((${limit:-300} * 2)) ] && kill -0 $session 2>/dev/null; do
-        sleep 0.5
-        n=$((n + 1))
-    done
-    if kill -0 $session 2>/dev/null; then
+    if ! wait_until "${limit:-300}" ended $session; then
         kill -9 -$session
         not_ok "it did not end in ${limit:-300} s"
         scenario_end
@@ -123,6 +118,10 @@ start_daemon() {
     wait_until 20 freehold list >/dev/null 2>&1
 }
 
+ended() {
+    ! kill -0 "$1" 2>/dev/null
+}
+
 daemon() {
     cat /tmp/daemon.pid 2>/dev/null
 }
@@ -131,25 +130,22 @@ stop_daemon() {
     pid=$(daemon)
     [ -n "$pid" ] || return 0
     kill "$pid" 2>/dev/null
-    n=0
-    while kill -0 "$pid" 2>/dev/null && [ $n -lt 100 ]; do
-        sleep 0.1
-        n=$((n + 1))
-    done
-    kill -9 "$pid" 2>/dev/null
+    wait_until 20 ended "$pid" || kill -9 "$pid"
     rm -f /tmp/daemon.pid
+}
+
+now() {
+    cut -d. -f1 /proc/uptime
 }
 
 # wait_until SECONDS COMMAND...
 wait_until() {
-    n=$(($1 * 10))
+    due=$(($(now) + $1))
     shift
-    while [ $n -gt 0 ]; do
-        "$@" && return 0
-        sleep 0.1
-        n=$((n - 1))
+    until "$@"; do
+        [ "$(now)" -lt $due ] || return 1
+        sleep 0.2
     done
-    return 1
 }
 
 # disk IMAGE [VDEV]: a disk of ours, as xl.cfg's list has it.

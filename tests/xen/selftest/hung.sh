@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # A guest that never ends.
-# limit: 60
+# limit: 200
 # must say: not ok hung: the guest ends
 
 truncate -s 32M /tmp/h.img
