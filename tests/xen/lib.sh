@@ -226,17 +226,29 @@ worker() {
     disk_of "$1" worker_pid 2>/dev/null
 }
 
-# kill_workers GUEST UNTIL...: every two seconds until the command succeeds;
-# how many in $killed.
+# kill_workers GUEST N: kills N workers of it, each as soon as it has served for
+# a moment; how many in $killed.
 kill_workers() {
-    name=$1
-    shift
     killed=0
-    until "$@"; do
-        sleep 2
-        p=$(worker "$name")
-        [ -n "$p" ] && [ "$p" != 0 ] && kill -9 "$p" && killed=$((killed + 1))
+    last=
+    due=$(($(now) + 120))
+    while [ $killed -lt "$2" ] && [ "$(now)" -lt $due ] && ! gone "$1"; do
+        p=$(worker "$1")
+        if [ -z "$p" ] || [ "$p" = 0 ] || [ "$p" = "$last" ] ||
+            [ "$(disk_of "$1" state)" != Connected ]; then
+            sleep 0.2
+            continue
+        fi
+        sleep 1
+        kill -9 "$p" && killed=$((killed + 1))
+        last=$p
     done
+}
+
+# ask_to_end GUEST: it ends its loop, adds up what the disk has, and stays.
+ask_to_end() {
+    xl shutdown "$1" >/tmp/shutdown.log 2>&1
+    wait_until 120 ended_or_at "$1" '^GUEST (stays|end)'
 }
 
 ended_or_at() {

@@ -5,7 +5,7 @@
 
 truncate -s 32M /tmp/b.img
 check "the daemon starts" start_daemon
-guest b1 "$(disk /tmp/b.img)" "do=loop rounds=50"
+guest b1 "$(disk /tmp/b.img)" "do=loop"
 check "xl create" create b1
 wait_until 120 grep_log b1 '^GUEST round 1'
 while ! gone b1; do
