@@ -235,7 +235,7 @@ kill_workers() {
     while [ $killed -lt "$2" ] && [ "$(now)" -lt $due ] && ! gone "$1"; do
         p=$(worker "$1")
         if [ -z "$p" ] || [ "$p" = 0 ] || [ "$p" = "$last" ] ||
-            [ "$(disk_of "$1" state)" != Connected ]; then
+            [ "$(disk_of "$1" state)" != connected ]; then
             sleep 0.2
             continue
         fi
@@ -266,7 +266,7 @@ rebooted() {
 }
 
 served() {
-    [ "$(disk_of "$1" state)" = Connected ]
+    [ "$(disk_of "$1" state)" = connected ]
 }
 
 # Of all processes of ours only the daemon is left.

@@ -20,7 +20,7 @@ check "xl create" create b1
 check "the guest has used both" wait_until 180 grep_log b1 '^GUEST (stays|end)'
 check_guest b1 fio second sum
 check "the image has what it wrote" same_sum /tmp/b.img b1
-check "ours is ours" [ "$(disk_of b1 state)" = Connected ]
+check "ours is ours" [ "$(disk_of b1 state)" = connected ]
 check "the kernel's is the kernel's" \
     [ -e "/sys/bus/xen-backend/drivers/vbd/vbd-$(xl domid b1)-51728" ]
 stop_daemon

@@ -15,7 +15,8 @@ check "a second writer of an image is refused" \
     refused xl block-attach t1 "$(disk /tmp/t2.img xvdc | tr -d "'")"
 check "xl block-detach" xl block-detach t1 xvdb
 check "it is gone from the list" [ "$(xl block-list t1 | grep -c /vbd/)" = 1 ]
-check "freehold attach" freehold attach "$(xl domid t1)" xvdd /tmp/t3.img
+check "freehold attach" \
+    freehold attach --write --vdev xvdd "$(xl domid t1)" /tmp/t3.img
 check "freehold detach" freehold detach "$(xl domid t1)" xvdd
 first=$(xl domid t1)
 check "xl reboot" xl reboot t1
