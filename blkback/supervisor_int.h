@@ -125,6 +125,7 @@ struct fh_sup_device {
     bool refused;    /* its image could not be opened: @refusal, no disk */
     bool over;       /* removed: to be freed */
     char refusal[FH_IMAGE_TEXT_MAX];
+    uint64_t refused_ns; /* when it was first */
     uint64_t retry_ns; /* of a refused one: when to try again */
     char name[64];
     char vdev[16];

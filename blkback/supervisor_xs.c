@@ -24,6 +24,9 @@ enum {
     VALUE_BYTES = 64,
     LIST_BYTES = 32768, /* names of one directory */
     RETRY_MS = 500,     /* of an image that somebody else still has */
+    BUSY_MS = 2500,     /* before the toolstack hears of it: a disk's last user
+                           may be on its way out, as in a reboot */
+    REFUSE_TRIES = 8,   /* of a transaction that met others */
     MS = 1000000,
 };
 
@@ -40,6 +43,14 @@ read_key(struct fh_sup *s, const char *dir, const char *key, char *buf,
         return true;
     buf[0] = '\0';
     return false;
+}
+
+static bool
+has_script(struct fh_sup *s, const char *dir)
+{
+    char script[FH_DEVICE_PATH_MAX];
+
+    return read_key(s, dir, "script", script, sizeof(script)) && script[0];
 }
 
 /* What is to be served, or NULL: not ours. */
@@ -92,10 +103,60 @@ is_over(struct fh_sup *s, const char *dir)
     return !state[0] || (!strcmp(online, "0") && !strcmp(state, "6"));
 }
 
+/*
+ * The toolstack's side of a disk that is refused.  It waits for InitWait before
+ * it runs the hotplug script, which asks us and says why not: so it gets
+ * InitWait, at once.  And it waits for Closed when it takes the disk away.
+ */
+static int
+answer_refused(struct fh_sup *s, uint32_t txn, const char *dir, bool is_final)
+{
+    struct fh_plat *pl = &s->xen.plat;
+    char path[FH_DEVICE_PATH_MAX], value[8];
+    const char *now = NULL;
+    size_t len;
+    int r;
+
+    if (snprintf(path, sizeof(path), "%s/state", dir) >= (int)sizeof(path))
+        return FH_ERANGE;
+    r = pl->ops->xs_read(pl, txn, path, value, sizeof(value), &len);
+    if (r)
+        return r;
+    if (!strcmp(value, "1") && is_final && has_script(s, dir))
+        now = "2";
+    else if (!strcmp(value, "5"))
+        now = "6";
+    return now ? pl->ops->xs_write(pl, txn, path, now) : FH_PLAT_E_NONE;
+}
+
+static void
+tell_refused(const struct fh_sup_device *d)
+{
+    struct fh_plat *pl = &d->sup->xen.plat;
+    const bool is_final =
+        d->retry_ns == UINT64_MAX ||
+        fh_sup_now() - d->refused_ns > (uint64_t)BUSY_MS * MS;
+    char dir[FH_DEVICE_PATH_MAX];
+    uint32_t txn;
+    int r = FH_PLAT_E_CONFLICT;
+
+    snprintf(dir, sizeof(dir), "%s/%u/%u", d->sup->base, d->dev.p.domid,
+             d->dev.p.devid);
+    for (int i = 0; i < REFUSE_TRIES && r == FH_PLAT_E_CONFLICT; i++) {
+        r = pl->ops->xs_begin(pl, &txn);
+        if (r)
+            return;
+        r = answer_refused(d->sup, txn, dir, is_final);
+        r = pl->ops->xs_end(pl, txn, r != 0);
+    }
+}
+
 void
 fh_sup_refuse(struct fh_sup_device *d, int error, const char *why)
 {
     d->refused = true;
+    if (!d->refused_ns)
+        d->refused_ns = fh_sup_now();
     if (strcmp(d->refusal, why)) /* not at each try */
         fh_sup_log(d->sup, "domain %u %s: refused: %s", d->dev.p.domid,
                    d->vdev, why);
@@ -110,6 +171,7 @@ fh_sup_refuse(struct fh_sup_device *d, int error, const char *why)
     d->retry_ns = UINT64_MAX;
     if (error == FH_EBUSY)
         d->retry_ns = fh_sup_now() + (uint64_t)RETRY_MS * MS;
+    tell_refused(d);
 }
 
 /* The nodes of a device that is to be served by us. */
@@ -271,6 +333,7 @@ fh_sup_xs_scan(struct fh_sup *s)
 
         if (!d->refused)
             continue;
+        tell_refused(d);
         snprintf(dir, sizeof(dir), "%s/%u/%u", s->base, d->dev.p.domid,
                  d->dev.p.devid);
         d->over |= is_over(s, dir);
