@@ -5,6 +5,7 @@
 # limit: 600
 
 insmod /mods/brd.ko rd_nr=1 rd_size=32768
+insmod /mods/dax.ko
 insmod /mods/dm-mod.ko
 insmod /mods/dm-delay.ko
 dmsetup create slow --table "0 65536 delay /dev/ram0 0 30"
@@ -15,8 +16,10 @@ killed_under() {
     guest "$1" "$(disk "$2")" "do=loop,sum,stay persistent=$3"
     check "$1: xl create" create "$1"
     wait_until 180 grep_log "$1" '^GUEST round 1' || not_ok "$1: starts"
-    kill_workers "$1" 4
-    check "$1: workers were killed ($killed)" [ "$killed" = 4 ]
+    kill_workers "$1" 3
+    wait_until 30 served "$1"
+    check "$1: workers were killed ($killed, pause $(disk_of "$1" \
+        longest_pause_ms) ms)" [ "$killed" = 3 ]
     check "$1: it ends its work" ask_to_end "$1"
     check_guest "$1" loop sum
     check "$1: the image has what it wrote" same_sum "$2" "$1"
