@@ -53,6 +53,17 @@ has_script(struct fh_sup *s, const char *dir)
     return read_key(s, dir, "script", script, sizeof(script)) && script[0];
 }
 
+/* The toolstack was told that this disk cannot be had: it is not to appear
+ * later, when it could. */
+static bool
+has_failed(struct fh_sup *s, const char *dir)
+{
+    char status[16];
+
+    return read_key(s, dir, "hotplug-status", status, sizeof(status)) &&
+           !strcmp(status, "error");
+}
+
 /* What is to be served, or NULL: not ours. */
 static const char *
 target_of(struct fh_sup *s, const char *dir, char *params, size_t size)
@@ -282,6 +293,10 @@ fh_sup_xs_retry(struct fh_sup_device *d)
         return;
     if (!read_nodes(d->sup, d->dev.p.domid, d->dev.p.devid, &n)) {
         d->over = true;
+        return;
+    }
+    if (has_failed(d->sup, n.dir)) {
+        d->retry_ns = UINT64_MAX;
         return;
     }
     d->refused = false;

@@ -15,7 +15,7 @@ not_ok() {
     say "not ok $scenario: $*"
 }
 
-# check TEXT COMMAND...: the command succeeds.
+# check TEXT COMMAND...: the command succeeds; its status.
 check() {
     text=$1
     shift
@@ -23,6 +23,7 @@ check() {
         ok "$text"
     else
         not_ok "$text"
+        return 1
     fi
 }
 

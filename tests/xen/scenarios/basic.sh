@@ -6,7 +6,7 @@
 truncate -s 64M /tmp/disk.img
 check "the daemon starts" start_daemon
 guest g1 "$(disk /tmp/disk.img)" "do=fio,fs,sum"
-check "xl create" create g1
+check "xl create" create g1 || return
 check "the guest ends" wait_until 360 gone g1
 check_guest g1 fio fs sum
 check "persistent grants are on" grep_log g1 'persistent grants: enabled'

@@ -16,7 +16,7 @@ truncate -s 32M /tmp/b.img
 check "the daemon starts" start_daemon
 guest b1 "$(disk /tmp/b.img), 'phy:/dev/ram0,xvdb,w'" "do=fio,second,sum,stay" \
     "vcpus = 2"
-check "xl create" create b1
+check "xl create" create b1 || return
 check "the guest has used both" wait_until 180 grep_log b1 '^GUEST (stays|end)'
 check_guest b1 fio second sum
 check "the image has what it wrote" same_sum /tmp/b.img b1

@@ -6,7 +6,7 @@
 steps=0:1:11+1:0:32+2:1:32+3:0:11+4:1:256
 check "the daemon starts" start_daemon
 guest f1 "" "nodisk=1 do=steps steps=$steps"
-check "xl create" create f1
+check "xl create" create f1 || return
 n=0
 for step in $(echo $steps | tr + ' '); do
     order=${step%%:*}

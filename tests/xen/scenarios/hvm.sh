@@ -12,7 +12,7 @@ serial = "file:/var/log/xen/guest-h1.log"
 nographic = 1
 vnc = 0
 sdl = 0'
-check "xl create" create h1
+check "xl create" create h1 || return
 check "the guest ends" wait_until 260 gone h1
 check_guest h1 fio fs sum
 check "sha256 of the image is the guest's" same_sum /tmp/h.img h1

@@ -39,13 +39,13 @@ domain() {
 }
 
 guest g2 "" "do=stay"
-check "xl create g2" create g2
+check "xl create g2" create g2 || return
 g2=$(domain g2)
 
 truncate -s 32M /tmp/i.img
 check "the daemon starts" start_daemon
 guest g1 "$(disk /tmp/i.img)" "do=loop,stay rounds=5"
-check "xl create g1" create g1
+check "xl create g1" create g1 || return
 check "its disk is served" wait_until 60 serving 0
 g1=$(domain g1)
 check "status: the worker has a broker" [ "$(field broker)" = true ]
@@ -82,7 +82,7 @@ stop_daemon
 # Without the broker the same reach succeeds: that is what it is for.
 check "the daemon starts without a broker" start_daemon --broker off
 guest g3 "$(disk /tmp/i.img)" "do=stay"
-check "xl create g3" create g3
+check "xl create g3" create g3 || return
 expect "without a broker: the other guest's page is read" \
     "returned 0, status 0" peek "$g2" 1
 check "status says that there is none" [ "$(field broker)" = false ]

@@ -14,7 +14,7 @@ check "a slow device" [ -b /dev/mapper/slow ]
 # killed_under NAME IMAGE PERSISTENT
 killed_under() {
     guest "$1" "$(disk "$2")" "do=loop,sum,stay persistent=$3"
-    check "$1: xl create" create "$1"
+    check "$1: xl create" create "$1" || return
     wait_until 180 grep_log "$1" '^GUEST round 1' || not_ok "$1: starts"
     kill_workers "$1" 3
     wait_until 30 served "$1"

@@ -5,7 +5,7 @@
 truncate -s 64M /tmp/p.img
 check "the daemon starts" start_daemon
 guest p1 "$(disk /tmp/p.img)" "do=fio,fs,sum" 'type = "pvh"'
-check "xl create" create p1
+check "xl create" create p1 || return
 check "the guest ends" wait_until 200 gone p1
 check_guest p1 fio fs sum
 check "sha256 of the image is the guest's" same_sum /tmp/p.img p1

@@ -6,7 +6,7 @@
 truncate -s 32M /tmp/r.img
 check "the daemon starts" start_daemon
 guest r1 "$(disk /tmp/r.img)" "do=loop,sum,stay"
-check "xl create" create r1
+check "xl create" create r1 || return
 wait_until 180 grep_log r1 '^GUEST round 1' || not_ok "it starts"
 deaths=0
 while [ $deaths -lt 4 ] && ! gone r1; do

@@ -6,13 +6,15 @@
 truncate -s 32M /tmp/t1.img /tmp/t2.img /tmp/t3.img
 check "the daemon starts" start_daemon
 guest t1 "$(disk /tmp/t1.img)" "do=second,stay"
-check "xl create" create t1
+check "xl create" create t1 || return
 check "xl block-attach" xl block-attach t1 "$(disk /tmp/t2.img xvdb | tr -d "'")"
 check "the guest uses both" wait_until 120 grep_log t1 '^GUEST stays'
 check_guest t1 second
 check "xl block-list shows both" [ "$(xl block-list t1 | grep -c /vbd/)" = 2 ]
 check "a second writer of an image is refused" \
     refused xl block-attach t1 "$(disk /tmp/t2.img xvdc | tr -d "'")"
+check "and says why" grep -q 'in use elsewhere' /tmp/refused /var/log/xen/*.log
+check "xl block-detach of what was refused" xl block-detach t1 xvdc
 check "xl block-detach" xl block-detach t1 xvdb
 check "it is gone from the list" [ "$(xl block-list t1 | grep -c /vbd/)" = 1 ]
 check "freehold attach" \
@@ -26,7 +28,7 @@ check "xl shutdown" xl shutdown t1
 check "it ends" wait_until 60 gone t1
 check "no disk is left" wait_until 10 no_disks
 guest t2 "$(disk /tmp/t1.img)" "do=stay"
-check "xl create again" create t2
+check "xl create again" create t2 || return
 wait_until 120 grep_log t2 '^GUEST stays'
 check "xl destroy" xl destroy t2
 check "no disk is left after destroy" wait_until 15 no_disks

@@ -6,5 +6,5 @@
 truncate -s 32M /tmp/h.img
 check "the daemon starts" start_daemon
 guest h1 "$(disk /tmp/h.img)" "do=stay"
-check "xl create" create h1
+check "xl create" create h1 || return
 check "the guest ends" wait_until 15 gone h1
