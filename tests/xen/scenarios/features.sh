@@ -3,7 +3,7 @@
 # 0 to 4, persistent grants and grant copy, direct and indirect requests.
 # limit: 420
 
-steps=0:1:11+1:0:32+2:1:32+3:0:11+4:1:256
+steps=0:1:11+1:0:32+2:1:64+3:0:11+4:1:32
 check "the daemon starts" start_daemon
 guest f1 "" "nodisk=1 do=steps steps=$steps"
 check "xl create" create f1 || return
