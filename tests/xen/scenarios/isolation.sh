@@ -22,7 +22,7 @@ expect() {
     text=$1
     want=$2
     shift 2
-    wait_until 10 serving 0 || not_ok "a worker serves ($(field reason))"
+    wait_until 60 serving 0 || not_ok "a worker serves ($(field reason))"
     p=$(field pid)
     got=$(intruder "$p" "$@" 2>&1)
     check "$text ($got)" [ "$got" = "$want" ]
@@ -30,7 +30,7 @@ expect() {
     map | copy) kill -9 "$p" ;;
     esac
     case $1 in
-    map | copy | open | ioctl | peek) wait_until 10 serving "$p" ;;
+    map | copy | open | ioctl | peek) wait_until 60 serving "$p" ;;
     esac
 }
 
@@ -66,10 +66,10 @@ expect "a copy of it: refused" "answered -1" copy "$g2" 1
 expect "a copy of its own guest's: done" "answered 0, status 0" copy "$g1" 1
 
 # The broker's death is the worker's, and nobody else's.
-wait_until 10 serving 0
+wait_until 60 serving 0
 p=$(field pid)
 kill -9 "$(field broker_pid)"
-check "the broker dies: a new worker" wait_until 10 serving "$p"
+check "the broker dies: a new worker" wait_until 60 serving "$p"
 check "and the operator is told" grep -q 'its broker died' /tmp/daemon.log
 check "of the sandbox, too" grep -q 'its sandbox forbids' /tmp/daemon.log
 wait_until 60 grep_log g1 '^GUEST ok loop'
