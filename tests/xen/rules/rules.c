@@ -19,7 +19,7 @@
 
 #include "rules.h"
 
-enum { RULE_S = 30 }; /* a rule that hangs is one that does not hold */
+enum { RULE_S = 60 }; /* a rule that hangs is one that does not hold */
 
 uint32_t self_domid = 0, other_domid = 1;
 static int why_fd;

@@ -84,7 +84,7 @@ bool
 is_ready_in(xenevtchn_handle *ev, int ms);
 
 enum {
-    SOON_MS = 2000, /* what must happen happens in this time */
+    SOON_MS = 10000, /* what must happen happens in this time */
     QUIET_MS = 30,  /* what must not happen has had this time */
 };
 
