@@ -307,6 +307,50 @@ delay__answers_later(void **state)
     fh_uring_close(&b.u);
 }
 
+/* What a filter of system calls would not see.  Flags, too: a linked or
+ * asynchronous entry is none of ours. */
+static const struct {
+    const char *name;
+    uint8_t op, flags;
+    int want;
+} entries[] = {
+    { "open", IORING_OP_OPENAT, 0, FH_EACCES },
+    { "socket", IORING_OP_SOCKET, 0, FH_EACCES },
+    { "connect", IORING_OP_CONNECT, 0, FH_EACCES },
+    { "accept", IORING_OP_ACCEPT, 0, FH_EACCES },
+    { "send message", IORING_OP_SENDMSG, 0, FH_EACCES },
+    { "rename", IORING_OP_RENAMEAT, 0, FH_EACCES },
+    { "unlink", IORING_OP_UNLINKAT, 0, FH_EACCES },
+    { "command", IORING_OP_URING_CMD, 0, FH_EACCES },
+    { "asynchronous read", IORING_OP_READ, IOSQE_ASYNC, FH_EACCES },
+    { "read of a bad descriptor", IORING_OP_READ, 0, FH_EBADF },
+};
+
+static void
+ring__does_nothing_but_io_on_what_is_open(void **state)
+{
+    struct io_uring_cqe *cqe;
+    struct fh_uring u;
+
+    (void)state;
+    EXPECT_EQ(fh_uring_open(&u, -1, 0), 0);
+    for (size_t i = 0; i < FH_ARRAY_SIZE(entries); i++) {
+        struct io_uring_sqe *sqe = fh_uring_sqe(&u);
+
+        io_uring_prep_rw(entries[i].op, sqe, -1, NULL, 0, 0);
+        sqe->flags = entries[i].flags;
+        EXPECT_EQ(io_uring_submit_and_wait(&u.ring, 1), 1, "%s",
+                  entries[i].name);
+        EXPECT_EQ(io_uring_peek_cqe(&u.ring, &cqe), 0, "%s", entries[i].name);
+        EXPECT_EQ(cqe->res, entries[i].want, "%s", entries[i].name);
+        io_uring_cqe_seen(&u.ring, cqe);
+    }
+    EXPECT_EQ(io_uring_register_personality(&u.ring), FH_EACCES,
+              "credentials");
+    EXPECT_EQ(io_uring_unregister_files(&u.ring), FH_EACCES, "fence");
+    fh_uring_close(&u);
+}
+
 int
 main(void)
 {
@@ -319,6 +363,7 @@ main(void)
         cmocka_unit_test(watch__ends_a_sleep),
         cmocka_unit_test(fence__ends_with_the_ring),
         cmocka_unit_test(delay__answers_later),
+        cmocka_unit_test(ring__does_nothing_but_io_on_what_is_open),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
