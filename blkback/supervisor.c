@@ -24,7 +24,7 @@
 
 #define RUN_DIR "/run/freehold"
 
-enum { MS = 1000000 };
+enum { MS = 1000000, LOCK_TRIES = 200, LOCK_PAUSE_MS = 10 };
 
 uint64_t
 fh_sup_now(void)
@@ -92,11 +92,38 @@ fh_sup_source_close(struct fh_sup *s, struct fh_sup_source *src)
 
 /* --- start --- */
 
+/* Whose lock it is, as its file says. */
+static void
+read_owner(int fd, char *pid, size_t size)
+{
+    ssize_t n = pread(fd, pid, size - 1, 0);
+
+    pid[n > 0 ? n : 0] = '\0';
+    pid[strcspn(pid, "\n")] = '\0';
+}
+
+/* A supervisor that was killed while it started a worker holds its lock until
+ * that child has executed its program. */
+static bool
+take_lock(int fd, char *pid, size_t size)
+{
+    const struct timespec pause = { .tv_nsec = LOCK_PAUSE_MS * MS };
+
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        if (!flock(fd, LOCK_EX | LOCK_NB))
+            return true;
+        read_owner(fd, pid, size);
+        if (atoi(pid) <= 0 || !kill(atoi(pid), 0) || errno != ESRCH)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 static int
 lock_run_dir(struct fh_sup *s)
 {
     char path[FH_DEVICE_PATH_MAX + 8], pid[16] = "?";
-    ssize_t n;
 
     snprintf(s->run_dir, sizeof(s->run_dir), "%s",
              s->p.run_dir ? s->p.run_dir : RUN_DIR);
@@ -106,16 +133,15 @@ lock_run_dir(struct fh_sup *s)
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (s->lock_fd < 0)
         return fatal("%s: %s", path, strerror(errno));
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB)) {
-        n = read(s->lock_fd, pid, sizeof(pid) - 1);
-        pid[n > 0 ? strcspn(pid, "\n") : 1] = '\0';
+    if (!take_lock(s->lock_fd, pid, sizeof(pid))) {
         close(s->lock_fd);
         s->lock_fd = -1;
         return fatal("%s belongs to a running supervisor (pid %s)", s->run_dir,
                      pid);
     }
     snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-    if (ftruncate(s->lock_fd, 0) || write(s->lock_fd, pid, strlen(pid)) < 0)
+    if (ftruncate(s->lock_fd, 0) ||
+        pwrite(s->lock_fd, pid, strlen(pid), 0) < 0)
         return fatal("%s: %s", path, strerror(errno));
     return 0;
 }

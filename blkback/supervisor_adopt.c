@@ -61,14 +61,17 @@ fill_disk(struct fh_sup_device *d, const struct fh_sup_state *st)
 static void
 find_worker(struct fh_sup_device *d, const struct fh_sup_state *st)
 {
+    struct fh_sup_worker *w;
+
     if (!st->head.worker)
         return;
-    d->worker = fh_sup_worker_insert(d->sup, st->head.worker, st->worker_domid);
-    if (!d->worker)
+    w = fh_sup_worker_insert(d->sup, st->head.worker, st->worker_domid);
+    if (!w || w->domid != st->worker_domid)
         return;
-    d->worker->is_split |= st->worker_split;
-    d->worker->uid = st->worker_uid;
-    d->worker->n_devices++;
+    d->worker = w;
+    w->is_split |= st->worker_split;
+    w->uid = st->worker_uid;
+    w->n_devices++;
 }
 
 /* A disk that no worker had may be opened at once. */
@@ -88,7 +91,9 @@ static void
 start_again(struct fh_sup_device *d, const struct fh_sup_attach *a,
             const struct fh_sup_state *st)
 {
-    if (!fh_sup_xs_names(d) || fh_sup_start_device(d, a, st)) {
+    const bool lacks_worker = st->head.worker && !d->worker;
+
+    if (!fh_sup_xs_names(d) || lacks_worker || fh_sup_start_device(d, a, st)) {
         d->dev.p.plat = NULL;
         d->fate = FH_SUP_FATE_GONE;
         d->want = false;
@@ -127,6 +132,22 @@ restore_disk(struct fh_sup *s, const struct fh_sup_state *st)
     start_again(d, &a, st);
 }
 
+/* Whoever serves it goes on; we hold its number, until it has ended. */
+static void
+leave_alone(struct fh_sup *s, const struct fh_sup_state_head *h)
+{
+    struct fh_sup_worker *w = NULL;
+
+    if (h->worker)
+        w = fh_sup_worker_insert(s, h->worker, -1);
+    if (!w || w->n_devices)
+        return;
+    w->is_split = true; /* to be freed when it is over */
+    w->state = FH_SUP_FOREIGN;
+    snprintf(w->reason, sizeof(w->reason), "worker of another version, with "
+             "disks that only that version knows");
+}
+
 static void
 restore_named(struct fh_sup *s, const char *name)
 {
@@ -148,6 +169,7 @@ restore_named(struct fh_sup *s, const char *name)
     case FH_SUP_STATE_E_OTHER:
         fh_sup_log(s, "state of domain %u, device %u: of another version of "
                    "freehold", domid, devid);
+        leave_alone(s, &st.head);
         return;
     }
 }
@@ -406,10 +428,14 @@ static void
 adopt(struct fh_sup_worker *w)
 {
     struct fh_sup *s = w->sup;
-    int sock = fh_sup_socket_find(s, w->number);
-    int r;
+    int sock, r;
 
     w->fence.fd = fh_sup_fence_find(s, w->number);
+    if (w->state == FH_SUP_FOREIGN) {
+        fh_sup_worker_fence(w);
+        return;
+    }
+    sock = fh_sup_socket_find(s, w->number);
     w->incarnations = 1;
     w->born_ns = w->died_ns = fh_sup_now();
     w->has_greeted = false;

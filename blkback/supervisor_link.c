@@ -102,6 +102,9 @@ static void
 failed(struct fh_sup_device *d, int rc)
 {
     if (d->dev.phase == FH_DEVICE_CONNECTING) {
+        if (rc < 0)
+            fh_sup_log(d->sup, "domain %u %s: cannot connect: %s",
+                       d->dev.p.domid, d->vdev, strerror(-rc));
         d->want = false;
         d->resume = false;
         fh_device_connected(&d->dev, rc);

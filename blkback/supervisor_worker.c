@@ -152,7 +152,7 @@ pool_worker(struct fh_sup *s)
     uint32_t n = 0;
 
     for (struct fh_sup_worker *w = s->workers; w; w = w->next) {
-        if (w->is_split || w->state == FH_SUP_PARKED ||
+        if (w->is_split || w->domid >= 0 || w->state == FH_SUP_PARKED ||
             w->state == FH_SUP_FOREIGN)
             continue;
         n++;
@@ -444,7 +444,8 @@ fh_sup_worker_fence(struct fh_sup_worker *w)
     fh_sup_source_close(s, &w->pidfd);
     fh_sup_source_close(s, &w->sock);
     w->pid = 0;
-    w->state = FH_SUP_FENCED;
+    if (w->state != FH_SUP_FOREIGN || w->n_devices) /* else it may live */
+        w->state = FH_SUP_FENCED;
     w->due_ns = fh_sup_now() + (uint64_t)FH_SUP_FENCE_MS * MS;
     w->fence.fd = -1;
     w->fence.owner = w;

@@ -103,6 +103,19 @@ was_connected(struct fh_sup *s, const char *dir)
     return read_key(s, dir, "state", state, sizeof(state)) && state[0] > '2';
 }
 
+/* A refused disk has no handshake: whoever unplugs it gets his answer here. */
+static void
+close_unplugged(struct fh_sup *s, const char *dir)
+{
+    struct fh_plat *pl = &s->xen.plat;
+    char online[8], path[FH_DEVICE_PATH_MAX + 8];
+
+    snprintf(path, sizeof(path), "%s/state", dir);
+    if (read_key(s, dir, "online", online, sizeof(online)) &&
+        !strcmp(online, "0"))
+        (void)pl->ops->xs_write(pl, 0, path, "6");
+}
+
 /* Unplugged and closed: only its toolstack has something to do there. */
 static bool
 is_over(struct fh_sup *s, const char *dir)
@@ -175,10 +188,13 @@ fh_sup_refuse(struct fh_sup_device *d, int error, const char *why)
     if (d->dev.p.plat)
         fh_device_fini(&d->dev);
     d->dev.p.plat = NULL;
+    fh_sup_state_forget(d);
     fh_image_close(&d->image);
     if (d->rec_fd >= 0)
         close(d->rec_fd);
     d->rec_fd = -1;
+    d->over |= d->sup->stop != FH_SUP_STOP_NO;
+    d->sup->scan = true; /* it may be unplugged already */
     d->retry_ns = UINT64_MAX;
     if (error == FH_EBUSY)
         d->retry_ns = fh_sup_now() + (uint64_t)RETRY_MS * MS;
@@ -351,6 +367,7 @@ fh_sup_xs_scan(struct fh_sup *s)
         tell_refused(d);
         snprintf(dir, sizeof(dir), "%s/%u/%u", s->base, d->dev.p.domid,
                  d->dev.p.devid);
+        close_unplugged(s, dir);
         d->over |= is_over(s, dir);
     }
     for_numbers(s, s->base, UINT16_MAX, 0, scan_domain);

@@ -9,7 +9,9 @@
  * Each worker adds a line to SUP_FAKE_LOG: the time, in ms, and its pid.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +19,14 @@
 #include <time.h>
 #include <unistd.h>
 #include "blkback/proto.h"
+#include "blkback/recovery.h"
 #include "blkback/supervisor.h"
 
 enum { HOLD_S = 2 };
 
 static uint32_t disk;
+static int given[FH_WK_N_FDS];
+static uint32_t given_mask;
 
 static void
 note_start(int *count)
@@ -43,12 +48,12 @@ note_start(int *count)
     close(fd);
 }
 
-/* One message; the first descriptor that came with it, or -1. */
-static int
-receive(int sock, struct fh_wk_msg *m)
+/* One message and its descriptors (-1: no more); false: the end. */
+static bool
+receive(int sock, struct fh_wk_msg *m, int *fds)
 {
     union {
-        char buf[CMSG_SPACE(4 * sizeof(int))];
+        char buf[CMSG_SPACE(FH_WK_N_FDS * sizeof(int))];
         struct cmsghdr align;
     } ctl;
     struct iovec iov = { m, sizeof(*m) };
@@ -56,14 +61,34 @@ receive(int sock, struct fh_wk_msg *m)
                          .msg_control = ctl.buf,
                          .msg_controllen = sizeof(ctl.buf) };
     struct cmsghdr *c;
-    int fd = -1;
 
+    for (int i = 0; i < FH_WK_N_FDS; i++)
+        fds[i] = -1;
     if (recvmsg(sock, &mh, 0) <= 0)
-        exit(0);
+        return false;
     c = CMSG_FIRSTHDR(&mh);
     if (c)
-        memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-    return fd;
+        memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+    return true;
+}
+
+static void
+send_fds(int sock, const struct fh_wk_msg *m, const int *fds, size_t n)
+{
+    union {
+        char buf[CMSG_SPACE(FH_WK_N_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } ctl = { 0 };
+    struct iovec iov = { (void *)(uintptr_t)m, sizeof(*m) };
+    struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1,
+                         .msg_control = ctl.buf,
+                         .msg_controllen = CMSG_SPACE(n * sizeof(int)) };
+
+    ctl.align.cmsg_level = SOL_SOCKET;
+    ctl.align.cmsg_type = SCM_RIGHTS;
+    ctl.align.cmsg_len = CMSG_LEN(n * sizeof(int));
+    memcpy(CMSG_DATA(&ctl.align), fds, n * sizeof(int));
+    sendmsg(sock, &mh, MSG_NOSIGNAL);
 }
 
 static void
@@ -125,26 +150,112 @@ misbehave_late(int sock, int count)
     }
 }
 
+/* The ring is in use: a successor has something to resume. */
+static void
+activate(int rec_fd)
+{
+    const uint32_t active = 1;
+
+    if (pwrite(rec_fd, &active, sizeof(active),
+               offsetof(struct fh_rec_file, queue[0].active)) < 0)
+        exit(3);
+}
+
+static void
+answer(int sock, const struct fh_wk_msg *m)
+{
+    tell(sock, FH_WK_DONE, m->seq,
+         is("refuse") && m->type == FH_WK_QUEUE_CONNECT ? FH_WK_E_RING : 0,
+         m->disk);
+}
+
+/* Until the supervisor is gone. */
+static void
+serve(int sock, int count)
+{
+    int fds[FH_WK_N_FDS];
+    struct fh_wk_msg m;
+
+    while (receive(sock, &m, fds)) {
+        if (m.type == FH_WK_END)
+            exit(0);
+        disk = m.disk;
+        if (is("mute") && m.type == FH_WK_QUEUE_DISCONNECT)
+            continue;
+        if (m.type == FH_WK_DISK_OPEN) {
+            memcpy(given, fds, sizeof(given));
+            given_mask = m.u.disk.fds;
+            activate(given[!!(given_mask & 1)]);
+        }
+        answer(sock, &m);
+        if (m.type == FH_WK_QUEUE_CONNECT)
+            misbehave_late(sock, count);
+    }
+}
+
+/* What it says that it has to the next supervisor. */
+static void
+hand_over(int sock, int stats)
+{
+    struct fh_wk_msg m = { .type = FH_WK_HAVE, .disk = disk };
+    const int junk[] = { stats, stats, stats, stats };
+
+    m.u.have.has_queue = 1;
+    m.u.have.fds = is("poor") ? 0 : given_mask;
+    if (is("stranger"))
+        m.disk += 1000;
+    if (is("poor"))
+        send(sock, &m, sizeof(m), MSG_NOSIGNAL);
+    else
+        send_fds(sock, &m, is("thief") ? junk : given,
+                 (size_t)__builtin_popcount(given_mask));
+    m = (struct fh_wk_msg){ .type = is("orders") ? FH_WK_END : FH_WK_READY };
+    send_fds(sock, &m, is("blind") ? given : &stats, 1);
+}
+
+static void
+next_supervisor(int listener, int stats)
+{
+    struct fh_wk_greeting g = { 0 };
+    struct pollfd p = { .fd = listener, .events = POLLIN };
+    int sock = poll(&p, 1, -1) == 1 ? accept(listener, NULL, NULL) : -1;
+
+    if (sock < 0 || recv(sock, &g, sizeof(g), 0) != sizeof(g))
+        exit(4);
+    while (is("sleepy"))
+        pause();
+    g.version += is("foreign");
+    g.magic += is("rude");
+    g.worker = 1;
+    send(sock, &g, sizeof(g), MSG_NOSIGNAL);
+    if (!is("foreign")) {
+        hand_over(sock, stats);
+        serve(sock, 1);
+    }
+    close(sock);
+}
+
 static void __attribute__((noreturn))
 fake_worker(int sock)
 {
+    int fds[FH_WK_N_FDS];
     struct fh_wk_msg m;
     int count;
 
     note_start(&count);
-    receive(sock, &m);
+    if (!receive(sock, &m, fds))
+        exit(0);
+    if (m.u.hello.uid && setresuid(m.u.hello.uid, m.u.hello.uid,
+                                   m.u.hello.uid))
+        exit(5);
+    if (m.u.hello.listens)
+        listen(fds[2], 1);
     misbehave_early(sock, m.seq);
-    for (;;) {
-        receive(sock, &m);
-        disk = m.disk;
-        if (is("mute") && m.type == FH_WK_QUEUE_DISCONNECT)
-            continue;
-        tell(sock, FH_WK_DONE, m.seq,
-             is("refuse") && m.type == FH_WK_QUEUE_CONNECT ? FH_WK_E_RING : 0,
-             m.disk);
-        if (m.type == FH_WK_QUEUE_CONNECT)
-            misbehave_late(sock, count);
-    }
+    serve(sock, count);
+    close(sock);
+    while (m.u.hello.listens)
+        next_supervisor(fds[2], fds[1]);
+    exit(0);
 }
 
 int

@@ -57,6 +57,9 @@ class Guest:
             return ["no answer"]
         return self.process.stdout.readline().split()
 
+    def answered(self):
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
+
     def ask(self, line, seconds=40):
         self.send(line)
         return self.answer(seconds)
@@ -154,6 +157,12 @@ class World:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if not wait_for(lambda: os.path.exists(self.run_dir + "/control")):
             raise RuntimeError("no supervisor: " + self.read_log())
+
+    def fake_again(self, fake, fence=True):
+        self.serve_process.kill()
+        self.serve_process.wait()
+        os.unlink(self.run_dir + "/control")
+        self.serve_fake(fake, fence)
 
     def fake_starts(self):
         """When the false workers started, in ms."""
