@@ -308,6 +308,7 @@ do_offer(struct fh_device *d)
     fh_device_clear_error(d);
     r = fh_device_write_offer(d);
     if (!r) {
+        d->has_offered = true;
         d->renewed = false;
         d->has_queue = false;
     }
@@ -424,6 +425,19 @@ xenstore_failed(struct fh_device *d, int r)
     d->retry_at_ns = now_ns(d) + ((uint64_t)RETRY_NS << (d->failures - 1));
 }
 
+/*
+ * xen-blkback in our own domain takes every vbd that appears and goes to
+ * InitWait, until the toolstack's script takes the disk from it.  What it
+ * offers (several queues, for one) is replaced by ours, as long as the frontend
+ * has not begun to act on it.
+ */
+static bool
+is_others_offer(const struct fh_device *d, const struct fh_xenbus_view *v)
+{
+    return v->hotplug_pending && v->online && !d->has_offered &&
+           v->front == FH_XENBUS_INITIALISING;
+}
+
 /* One look and one step; true when there is more to do at once. */
 static bool
 step(struct fh_device *d)
@@ -437,6 +451,8 @@ step(struct fh_device *d)
         return false;
     }
     a = fh_xenbus_next(&v);
+    if (a == FH_XENBUS_DO_NOTHING && is_others_offer(d, &v))
+        a = FH_XENBUS_DO_OFFER;
     if (a == FH_XENBUS_DO_NOTHING) {
         d->failures = 0;
         return false;

@@ -112,6 +112,7 @@ struct fh_device {
     bool watching_own;
     bool watching_front;
     bool dirty;          /* something happened: run() has work */
+    bool has_offered;    /* our features, at least once */
     bool has_script;     /* a hotplug script must report before we connect */
     bool front_seen_4;   /* since the ring was connected */
     bool front_gone;     /* no state there: the directory was removed */
