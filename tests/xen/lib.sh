@@ -39,14 +39,16 @@ send_file() {
 scenario_run() {
     scenario=$1
     limit=$(sed -n 's/^# limit: *\([0-9]*\).*/\1/p' "/scenarios/$1.sh")
+    limit=${limit:-300}
+    ! grep -q '^# clock:' "/scenarios/$1.sh" || limit=$((limit * 20))
     rm -rf /tmp/* /var/log/xen/guest-*.log
     dmesg -c >/dev/null
     setsid sh -c ". /scenarios/lib.sh; scenario=$1; failed=0
         . /scenarios/$1.sh; scenario_end" &
     session=$!
-    if ! wait_until "${limit:-300}" ended $session; then
+    if ! wait_until "$limit" ended $session; then
         kill -9 -$session
-        not_ok "it did not end in ${limit:-300} s"
+        not_ok "it did not end in $limit s"
         scenario_end
     elif ! wait $session; then
         not_ok "its shell did not end well"
@@ -273,4 +275,9 @@ served() {
 # Of all processes of ours only the daemon is left.
 one_daemon() {
     [ "$(pidof freehold)" = "$(daemon)" ]
+}
+
+# ended_or_bad GUEST: it is gone, or will never be.
+ended_or_bad() {
+    gone "$1" || grep_log "$1" 'disabled for further use|Kernel panic'
 }
