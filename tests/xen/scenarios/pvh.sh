@@ -5,7 +5,7 @@
 
 truncate -s 64M /tmp/p.img
 check "the daemon starts" start_daemon
-guest p1 "$(disk /tmp/p.img)" "do=fio,fs,sum" 'type = "pvh"'
+guest p1 "$(disk /tmp/p.img)" "do=fio,fs,sum loglevel=7" 'type = "pvh"'
 check "xl create" create p1 || return
 check "the guest ends" wait_until 4000 ended_or_bad p1
 check_guest p1 fio fs sum
