@@ -29,6 +29,7 @@
 
 enum { WORLD_AUTO, WORLD_LOCAL, WORLD_XEN };
 enum { POLLING_ON, POLLING_OFF };
+enum { BROKER_AUTO, BROKER_ON, BROKER_OFF };
 
 static const char *const worlds[] = { "auto", "local", "xen", NULL };
 static const char *const on_off[] = { "on", "off", NULL };
@@ -294,6 +295,11 @@ cmd_serve(int argc, char **argv)
     r = FH_EXIT_FAILURE;
     if (fh_place_make_run_dir(run_dir, o.run_dir, "serve"))
         goto out;
+    if (o.broker == BROKER_ON && getenv(FH_HV_ENV_DOMID)) {
+        r = fh_opt_fail("serve", "--broker on: the local hypervisor has none; "
+                                 "brokers are for real Xen");
+        goto out;
+    }
     prctl(PR_SET_NAME, "freehold-serve");
     p = supervisor_params(&o, run_dir);
     p.n_workers = n_workers;

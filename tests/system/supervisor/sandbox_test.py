@@ -106,6 +106,11 @@ def main():
             answer = intrude(w.worker_pid(d), deed)
             claim(answer.startswith("returned"), f"off: {deed}: {answer}")
         claim(g.ask("write 1 500")[:2] == ["ok", "0"], "off: the disk goes on")
+        p = subprocess.run(w.command("serve", "--broker", "on"), check=False,
+                           stdin=subprocess.DEVNULL, text=True,
+                           capture_output=True)
+        claim(p.returncode == 1 and "brokers are for real Xen" in p.stderr,
+              f"a broker is refused here: {p.stderr.strip()}")
     return 1 if failures else 0
 
 
