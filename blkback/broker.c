@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/arith.h"
+#include "base/shared.h"
 #include "blkback/broker_page.h"
 #include "blkback/sandbox.h"
 
@@ -195,7 +196,7 @@ fill_piece(struct fh_broker *b, const struct fh_plat_copy *c, uint32_t i)
     uint8_t *at = shared_place(b, c, i);
 
     if (c->to_grant && at != c->local)
-        memcpy(at, c->local, c->bytes);
+        fh_copy_data(at, c->local, c->bytes);
     b->page->u.pieces[i] = (struct fh_broker_piece){
         .gref = c->gref,
         .local = (uint32_t)(at - b->arena),
@@ -212,7 +213,7 @@ take_status(struct fh_broker *b, struct fh_plat_copy *c, uint32_t i)
 
     c->status = b->page->u.pieces[i].status;
     if (!c->status && !c->to_grant && at != c->local)
-        memcpy(c->local, at, c->bytes);
+        fh_copy_data(c->local, at, c->bytes);
 }
 
 static int

@@ -15,9 +15,8 @@
  */
 #include "blkback/request.h"
 
-#include <string.h>
-
 #include "base/arith.h"
+#include "base/shared.h"
 
 /* Verdict of rq_map(): no mapping, copy instead. */
 enum { MAP_COPY = 100 };
@@ -140,9 +139,9 @@ rq_copy_mapped(struct fh_rq *rq)
         const uint32_t n = seg_bytes(&segs[i]);
 
         if (to_guest)
-            memcpy(data, buf, n);
+            fh_copy_data(data, buf, n);
         else
-            memcpy(buf, data, n);
+            fh_copy_data(buf, data, n);
         buf += n;
     }
 }

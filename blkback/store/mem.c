@@ -4,9 +4,8 @@
  * I/O is one memcpy for each piece, done at submit(); the pieces may be granted
  * pages, which is why nothing here looks at the bytes.
  */
-#include <string.h>
-
 #include "base/arith.h"
+#include "base/shared.h"
 #include "blkback/store/stores.h"
 
 static bool
@@ -36,9 +35,9 @@ mem_submit(struct fh_store *s, struct fh_store_io *io)
     at = m->mem + io->offset; /* a flush's offset may be anything */
     for (uint32_t i = 0; i < io->n_vecs; i++) {
         if (io->op == FH_STORE_WRITE)
-            memcpy(at, io->vec[i].base, io->vec[i].bytes);
+            fh_copy_data(at, io->vec[i].base, io->vec[i].bytes);
         else
-            memcpy(io->vec[i].base, at, io->vec[i].bytes);
+            fh_copy_data(io->vec[i].base, at, io->vec[i].bytes);
         at += io->vec[i].bytes;
     }
     return FH_STORE_DONE;
