@@ -84,7 +84,7 @@ struct fh_copy_batch {
 /* What all queues of one thread share. */
 struct fh_back {
     struct fh_plat *plat;
-    uint64_t now_ns;            /* of this turn */
+    uint64_t now_ns;            /* of this turn, coarse */
     bool is_crowded;            /* other processes want our CPU */
     struct fh_copy_batch descs; /* indirect descriptors, */
     struct fh_copy_batch in;    /* data from guests, */

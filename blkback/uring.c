@@ -18,7 +18,7 @@
 #include "base/arith.h"
 #include "base/shared.h"
 
-enum { TAG_WATCH = 1 };
+enum { TAG_WATCH = 1, WATCH_ALARM = FH_URING_WATCHES };
 
 #define NEEDS_ENTER (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)
 
@@ -235,7 +235,9 @@ fh_uring_kick(struct fh_uring *u)
     if (!io_uring_sq_ready(&u->ring))
         return 0;
     u->n_enters++;
-    r = io_uring_submit(&u->ring);
+    /* What is finished at once (a memory-backed device, the page cache) is
+     * then there without another call. */
+    r = io_uring_submit_and_get_events(&u->ring);
     return r < 0 ? r : 0;
 }
 
@@ -247,6 +249,10 @@ complete(struct fh_uring *u, const struct io_uring_cqe *cqe)
     if (cqe->user_data & TAG_WATCH) {
         const uint64_t i = cqe->user_data >> 1;
 
+        if (i == WATCH_ALARM) {
+            u->has_alarm = false;
+            return false;
+        }
         u->watch[i].armed = false;
         u->watch[i].ready = true;
         return false;
@@ -305,13 +311,32 @@ arm_watches(struct fh_uring *u)
     }
 }
 
+static struct __kernel_timespec
+timespec_of(uint64_t ns)
+{
+    return (struct __kernel_timespec){
+        .tv_sec = (long long)(ns / 1000000000u),
+        .tv_nsec = (long long)(ns % 1000000000u),
+    };
+}
+
+void
+fh_uring_alarm(struct fh_uring *u, uint64_t timeout_ns)
+{
+    struct io_uring_sqe *sqe = u->has_alarm ? NULL : fh_uring_sqe(u);
+
+    if (!sqe)
+        return;
+    u->alarm = timespec_of(timeout_ns);
+    io_uring_prep_timeout(sqe, &u->alarm, 0, 0);
+    io_uring_sqe_set_data64(sqe, (uint64_t)WATCH_ALARM << 1 | TAG_WATCH);
+    u->has_alarm = true;
+}
+
 int
 fh_uring_wait(struct fh_uring *u, uint64_t timeout_ns)
 {
-    struct __kernel_timespec ts = {
-        .tv_sec = (long long)(timeout_ns / 1000000000u),
-        .tv_nsec = (long long)(timeout_ns % 1000000000u),
-    };
+    struct __kernel_timespec ts = timespec_of(timeout_ns);
     struct io_uring_cqe *cqe;
     int r;
 

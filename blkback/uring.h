@@ -47,6 +47,8 @@ struct fh_uring {
         bool armed;
         bool ready; /* set here, cleared by the user */
     } watch[FH_URING_WATCHES];
+    bool has_alarm;       /* set and not gone off yet */
+    struct __kernel_timespec alarm;
 };
 
 /*
@@ -100,6 +102,11 @@ fh_uring_kick(struct fh_uring *u);
 /* Completes what has finished, without sleeping; how many I/Os that were. */
 uint32_t
 fh_uring_reap(struct fh_uring *u);
+
+/* Ends a sleep in @timeout_ns, this one or one of those after it; there is one
+ * alarm at most.  Cheaper than a limit on every sleep. */
+void
+fh_uring_alarm(struct fh_uring *u, uint64_t timeout_ns);
 
 /* Kicks, and sleeps until anything finished, a watched descriptor is ready or
  * @timeout_ns passed (UINT64_MAX: no limit).  Reaps nothing. */

@@ -176,7 +176,7 @@ look_around(struct fh_worker *w)
 {
     struct fh_plat *p = w->back.plat;
 
-    w->back.now_ns = p->ops->now_ns(p);
+    w->back.now_ns = fh_plat_coarse_ns(p);
     if (w->back.now_ns < w->crowd_ns)
         return;
     w->crowd_ns = w->back.now_ns + CROWD_NS;

@@ -111,7 +111,7 @@ void
 fh_wk_look(struct fh_wk *wk)
 {
     const uint64_t now = wk->worker.back.now_ns;
-    const uint64_t n = count_requests(wk);
+    uint64_t n;
 
     if (!wk->is_lonely)
         return;
@@ -120,6 +120,7 @@ fh_wk_look(struct fh_wk *wk)
     if (now < wk->look_ns)
         return;
     wk->look_ns = now + LOOK_NS;
+    n = count_requests(wk);
     if (n != wk->lonely_requests) {
         wk->lonely_requests = n;
         wk->lonely_since_ns = now;

@@ -71,6 +71,7 @@ struct fh_wk {
     struct fh_xenplat x;
     struct fh_uring u;
     struct fh_poller poller;
+    uint64_t alarm_ns; /* when the ring's alarm goes off, if it has one */
     struct fh_worker worker;
     struct fh_wk_disk *disk[FH_WORKER_MAX_DISKS];
     struct fh_wk_queue *queue[FH_WORKER_MAX_QUEUES];

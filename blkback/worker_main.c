@@ -267,45 +267,66 @@ static bool
 spin(struct fh_wk *wk)
 {
     struct fh_plat *p = &wk->x.plat;
-    const uint64_t since = wk->worker.back.now_ns;
-    uint64_t limit;
+    uint64_t since, now, limit;
 
-    if (!fh_poller_ready(&wk->poller) || fh_poller_paused(&wk->poller, since))
+    if (!fh_poller_ready(&wk->poller))
+        return false;
+    since = now = p->ops->now_ns(p);
+    if (fh_poller_paused(&wk->poller, since))
         return false;
     limit = fh_poller_plan(&wk->poller, since, fh_plat_cpu_wanted(p));
     if (!limit)
         return false;
     (void)fh_worker_kick(&wk->worker);
-    while (wk->worker.back.now_ns - since < limit) {
+    for (; now - since < limit; now = p->ops->now_ns(p)) {
         fh_cpu_relax();
         if (turn(wk)) {
-            fh_poller_found(&wk->poller, wk->worker.back.now_ns - since);
+            fh_poller_found(&wk->poller, p->ops->now_ns(p) - since);
             return true;
         }
         wk->n_spins++;
     }
-    fh_poller_missed(&wk->poller, wk->worker.back.now_ns - since);
+    fh_poller_missed(&wk->poller, now - since);
     return false;
+}
+
+/* How long the coming sleep may last, beside the ring's alarm.  Times are
+ * coarse here: what is due may come some milliseconds late. */
+static uint64_t
+sleep_limit(struct fh_wk *wk)
+{
+    const uint64_t now = wk->worker.back.now_ns;
+    const uint64_t idle_due = fh_worker_due(&wk->worker);
+    const uint64_t look_due = fh_wk_look_due(wk);
+    const uint64_t due = idle_due < look_due ? idle_due : look_due;
+    const uint64_t left = due > now ? due - now : 0;
+
+    if (due == UINT64_MAX || (wk->u.has_alarm && wk->alarm_ns <= due))
+        return UINT64_MAX;
+    if (wk->u.has_alarm || !left)
+        return left;
+    fh_uring_alarm(&wk->u, left);
+    wk->alarm_ns = due;
+    return UINT64_MAX;
 }
 
 static int
 sleep_until_work(struct fh_wk *wk)
 {
     struct fh_plat *p = &wk->x.plat;
-    const uint64_t now = wk->worker.back.now_ns;
-    uint64_t due = fh_worker_due(&wk->worker);
+    const uint64_t limit = sleep_limit(wk);
+    const bool timed = fh_poller_times(&wk->poller);
+    const uint64_t since = timed ? p->ops->now_ns(p) : 0;
     int r;
-
-    if (fh_wk_look_due(wk) < due)
-        due = fh_wk_look_due(wk);
 
     wk->n_sleeps++;
     publish_stats(wk);
-    publish_cpu_time(wk, now);
-    r = fh_uring_wait(&wk->u, due == UINT64_MAX ? UINT64_MAX
-                              : due > now       ? due - now
-                                                : 0);
-    fh_poller_slept(&wk->poller, p->ops->now_ns(p) - now);
+    publish_cpu_time(wk, wk->worker.back.now_ns);
+    r = fh_uring_wait(&wk->u, limit);
+    if (timed)
+        fh_poller_slept(&wk->poller, p->ops->now_ns(p) - since);
+    else
+        fh_poller_slept_untimed(&wk->poller);
     return r;
 }
 

@@ -61,6 +61,10 @@ struct fh_plat_ops {
     /* Nanoseconds since some start; never goes back. */
     uint64_t (*now_ns)(struct fh_plat *p);
 
+    /* The same, up to some milliseconds old and much cheaper: reading the
+     * clock is a system call in a PV domain.  NULL: there is only one. */
+    uint64_t (*coarse_ns)(struct fh_plat *p);
+
     /*
      * Sleeps until an event channel or a watch fires, something that the
      * embedder waits for as well happens, or @timeout_ns has passed (0: only
@@ -132,6 +136,12 @@ struct fh_plat_ops {
 struct fh_plat {
     const struct fh_plat_ops *ops;
 };
+
+static inline uint64_t
+fh_plat_coarse_ns(struct fh_plat *p)
+{
+    return p->ops->coarse_ns ? p->ops->coarse_ns(p) : p->ops->now_ns(p);
+}
 
 static inline bool
 fh_plat_cpu_wanted(struct fh_plat *p)

@@ -17,8 +17,9 @@
  * The rules:
  *   - A spin lasts at most max_ns, about the cost of the wake-up it saves.
  *   - Fruitless spins double the number of sleeps before the next try, up to
- *     FH_POLLER_MAX_SKIP; a fruitful spin, or a sleep that a spin would have
- *     bridged, resets that.
+ *     FH_POLLER_MAX_SKIP; a fruitful spin resets that.  A short sleep does not:
+ *     where both ends share one CPU, as two domains may, work comes as soon as
+ *     we sleep and never while we spin, and no domain sees the other's need.
  *   - After a sleep that was no short one, work comes sparsely: no spin at all
  *     until sleeps get short again.  So an idle end costs nothing.
  *   - Where another process wants the CPU, nobody spins, for a pause that
@@ -41,6 +42,7 @@ enum {
     FH_POLLER_PAUSE_MAX_NS = 32 * 1000 * 1000,
     FH_POLLER_BURST_NS = 10 * 1000 * 1000,
     FH_POLLER_BUDGET_FULL = 256, /* all of a CPU */
+    FH_POLLER_TIME_EVERY = 16, /* long sleeps, and one is measured */
 };
 
 struct fh_poller {
@@ -49,6 +51,7 @@ struct fh_poller {
     uint32_t skip;     /* sleeps to come before the next try */
     uint32_t backoff;  /* what skip becomes at the next fruitless spin */
     bool sparse;       /* the last sleep was a long one */
+    uint32_t n_untimed; /* long sleeps since one was measured */
     uint64_t pause_ns; /* length of the next pause */
     uint64_t pause_until_ns;
     uint64_t credit_ns; /* of the budget */
@@ -169,10 +172,24 @@ static inline void
 fh_poller_slept(struct fh_poller *pl, uint64_t slept_ns)
 {
     pl->sparse = slept_ns > pl->max_ns + FH_POLLER_WAKEUP_NS;
-    if (slept_ns < pl->max_ns) {
-        pl->skip = 0;
-        pl->backoff = 0;
-    } else if (pl->skip) {
+    pl->n_untimed = 0;
+    if (pl->skip)
         pl->skip--;
-    }
+}
+
+/* Is the coming sleep worth measuring?  Reading the clock is a system call in
+ * a PV domain.  If not: fh_poller_slept_untimed() after it. */
+static inline bool
+fh_poller_times(const struct fh_poller *pl)
+{
+    return pl->max_ns && !pl->skip &&
+           (!pl->sparse || pl->n_untimed + 1 >= FH_POLLER_TIME_EVERY);
+}
+
+static inline void
+fh_poller_slept_untimed(struct fh_poller *pl)
+{
+    pl->n_untimed++;
+    if (pl->skip)
+        pl->skip--;
 }

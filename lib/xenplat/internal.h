@@ -86,5 +86,7 @@ fh_xenplat_cpu_wanted(struct fh_plat *p);
 /* xenplat.c */
 uint64_t
 fh_xenplat_now_ns(struct fh_plat *p);
+uint64_t
+fh_xenplat_coarse_ns(struct fh_plat *p);
 int
 fh_xenplat_wait(struct fh_plat *p, uint64_t timeout_ns);

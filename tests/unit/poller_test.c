@@ -101,17 +101,25 @@ poller__recovers_when_work_comes_densely_again(void **state)
     EXPECT_EQ(pl.backoff, 0);
 }
 
+/* The other end works while we sleep only. */
 static void
-poller__one_short_sleep_is_enough(void **state)
+poller__gives_way_on_a_shared_cpu(void **state)
 {
     struct fh_poller pl;
+    uint64_t spun = 0, slept = 0;
 
     fh_poller_init(&pl, MAX, 256, 0);
-    for (int i = 0; i < 5; i++)
-        fh_poller_missed(&pl, MAX);
-    EXPECT_EQ(fh_poller_plan(&pl, 0, false), 0);
-    fh_poller_slept(&pl, MAX - 1);
-    EXPECT_EQ(fh_poller_plan(&pl, 0, false), MAX);
+    for (int i = 0; i < 10000; i++) {
+        const uint64_t spin = fh_poller_plan(&pl, spun + slept, false);
+
+        if (spin)
+            fh_poller_missed(&pl, spin);
+        fh_poller_slept(&pl, 40 * US);
+        spun += spin;
+        slept += 40 * US;
+    }
+    EXPECT(spun < slept / 100, "spun %llu of %llu ns",
+           (unsigned long long)spun, (unsigned long long)slept);
 }
 
 static void
@@ -154,7 +162,7 @@ main(void)
         cmocka_unit_test(poller__spends_only_where_it_pays),
         cmocka_unit_test(poller__sleeps_after_one_fruitless_spin_when_idle),
         cmocka_unit_test(poller__recovers_when_work_comes_densely_again),
-        cmocka_unit_test(poller__one_short_sleep_is_enough),
+        cmocka_unit_test(poller__gives_way_on_a_shared_cpu),
         cmocka_unit_test(poller__stays_off_a_wanted_cpu),
         cmocka_unit_test(poller__zero_is_off),
     };
