@@ -8,7 +8,7 @@ RW     ?=
 
 FREEHOLD = $(BUILD)/cli/freehold
 
-.PHONY: help build run test test-xen bench install clean check deps
+.PHONY: help build run test test-xen bench bench-xen install clean check deps
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,8 @@ help:
 	@echo "make test-xen         only those inside real Xen, in QEMU"
 	@echo "make bench            measure; one row per claim (QUICK=1: in a minute)"
 	@echo "make bench XEN=1      ... and on real Xen, emulated (minutes more)"
+	@echo "make bench-xen        freehold, xen-blkback and qdisk side by side on real Xen,"
+	@echo "                      emulated; PROFILE=1: where the instructions go"
 	@echo "make check            the style and layer checks alone"
 	@echo "make check-NAME       one of them: scripts/check-NAME"
 	@echo "make install          into PREFIX=$(PREFIX), below DESTDIR if set"
@@ -51,6 +53,12 @@ bench:
 	@$(MAKE) --no-print-directory build
 	@exec bench/run --build $(BUILD) $(if $(QUICK),--quick) \
 		$(if $(XEN),--xen)
+
+bench-xen:
+	@scripts/deps build run xen
+	@$(MAKE) --no-print-directory build
+	@exec scripts/bench-xen --build $(BUILD) \
+		$(if $(PROFILE),--profile --functions 20)
 
 check:
 	@for c in scripts/check-*; do echo "$$c"; "$$c" || exit 1; done
