@@ -263,6 +263,7 @@ fh_sup_state_check(struct fh_sup *s, uint32_t domid, uint32_t devid, char *why)
 
 /* --- recovery files --- */
 
+/* Memory that has a name: on a disk, every store to it could wait for that. */
 static bool
 is_place_for_recovery(const struct fh_sup *s)
 {

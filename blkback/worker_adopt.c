@@ -107,25 +107,32 @@ has_name(const struct fh_wk *wk)
     return !fstat(wk->name_fd, &st) && st.st_nlink;
 }
 
-void
-fh_wk_look(struct fh_wk *wk)
+/* When it is due. */
+static void
+look(struct fh_wk *wk, uint64_t now)
 {
-    const uint64_t now = wk->worker.back.now_ns;
-    uint64_t n;
+    const uint64_t n = count_requests(wk);
 
-    if (!wk->is_lonely)
-        return;
-    if (!wk->worker.n_queues)
-        wk->is_ending = true;
-    if (now < wk->look_ns)
-        return;
     wk->look_ns = now + LOOK_NS;
-    n = count_requests(wk);
     if (n != wk->lonely_requests) {
         wk->lonely_requests = n;
         wk->lonely_since_ns = now;
     }
     wk->is_broken |= now - wk->lonely_since_ns > wk->lonely_ns || !has_name(wk);
+}
+
+/* Every turn asks. */
+void
+fh_wk_look(struct fh_wk *wk)
+{
+    const uint64_t now = wk->worker.back.now_ns;
+
+    if (!wk->is_lonely)
+        return;
+    if (!wk->worker.n_queues)
+        wk->is_ending = true;
+    if (now >= wk->look_ns)
+        look(wk, now);
 }
 
 uint64_t

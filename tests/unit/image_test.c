@@ -204,6 +204,87 @@ image__is_locked_by_a_stray_worker(void **state)
     fh_image_close(&b);
 }
 
+/* What an earlier supervisor's state says, without descriptors. */
+static struct fh_image
+remembered(const char *target, bool read_only)
+{
+    struct fh_image img;
+
+    EXPECT_EQ(fh_image_open(&img, target, read_only, false, why), 0, "%s",
+              why);
+    fh_image_close(&img);
+    return img;
+}
+
+static void
+image__comes_back_only_as_itself(void **state)
+{
+    struct fh_image img;
+    char other[80];
+
+    make_file(8192);
+    img = remembered(path, false);
+    make_file(16384);
+    EXPECT_EQ(fh_image_reopen(&img, why), 0, "%s", why);
+    EXPECT_EQ(img.n_sectors, 16, "as large as the guest was told");
+    EXPECT(img.fd >= 0 && img.lock_fd >= 0, "open and locked");
+    fh_image_close(&img);
+    make_file(4096);
+    EXPECT_EQ(fh_image_reopen(&img, why), FH_EBADF, "shorter");
+    snprintf(other, sizeof(other), "%s.other", path);
+    EXPECT_EQ(rename(path, other), 0, "%s", other);
+    EXPECT_EQ(fh_image_reopen(&img, why), FH_ENOENT, "gone");
+    make_file(8192);
+    EXPECT_EQ(fh_image_reopen(&img, why), FH_EBADF, "another one: %s", why);
+    EXPECT_EQ(img.fd, -1, "nothing is open");
+    unlink(other);
+}
+
+/* What a worker hands back; it may have been taken over. */
+static void
+image__takes_back_only_itself(void **state)
+{
+    struct fh_image img, worker;
+    int fds[FH_WK_N_FDS];
+    int null = open("/dev/null", O_RDWR), reader;
+
+    make_file(4096);
+    reader = open(path, O_RDONLY);
+    EXPECT_EQ(fh_image_open(&worker, path, false, false, why), 0, "%s", why);
+    img = worker;
+    img.fd = img.lock_fd = -1;
+    for (int i = 0; i < 6; i++) {
+        const int bad = i < 2 ? -1 : i < 4 ? null : reader;
+
+        for (int f = 0; f < FH_WK_N_FDS; f++)
+            fds[f] = -1;
+        fds[FH_WK_FD_WITNESS] = i % 2 ? bad : worker.fd;
+        fds[FH_WK_FD_LOCK] = i % 2 ? worker.lock_fd : bad;
+        EXPECT_EQ(fh_image_take(&img, fds), FH_EBADF, "descriptor %d", bad);
+        EXPECT(img.fd < 0 && img.lock_fd < 0, "none is taken");
+    }
+    fds[FH_WK_FD_WITNESS] = worker.fd;
+    fds[FH_WK_FD_LOCK] = worker.lock_fd;
+    EXPECT_EQ(fh_image_take(&img, fds), 0, "itself");
+    EXPECT(fds[FH_WK_FD_WITNESS] < 0 && fds[FH_WK_FD_LOCK] < 0, "taken");
+    fh_image_close(&img);
+    close(reader);
+
+    EXPECT_EQ(fh_image_open(&worker, "mem:1m", false, false, why), 0, "%s",
+              why);
+    img = worker;
+    img.fd = -1;
+    fds[FH_WK_FD_STORE] = null;
+    EXPECT_EQ(fh_image_take(&img, fds), FH_EBADF, "no memory");
+    fds[FH_WK_FD_STORE] = worker.fd;
+    img.n_sectors++;
+    EXPECT_EQ(fh_image_take(&img, fds), FH_EBADF, "too little memory");
+    img.n_sectors--;
+    EXPECT_EQ(fh_image_take(&img, fds), 0, "its memory");
+    fh_image_close(&img);
+    close(null);
+}
+
 static void
 image__conflicts_by_identity(void **state)
 {
@@ -252,6 +333,8 @@ main(void)
         cmocka_unit_test(image__hands_the_witness_on),
         cmocka_unit_test(image__is_locked),
         cmocka_unit_test(image__is_locked_by_a_stray_worker),
+        cmocka_unit_test(image__comes_back_only_as_itself),
+        cmocka_unit_test(image__takes_back_only_itself),
         cmocka_unit_test(image__conflicts_by_identity),
     };
 

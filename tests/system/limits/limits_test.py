@@ -94,6 +94,7 @@ def case_backend_descriptors():
         pid = w.serve_process.pid
         _, g = attached_guest(w)
         d = w.domain()
+        time.sleep(0.5) # our last question's connection is still being closed
         used, before = n_fds(pid), nodes(w, d)
         said = set()
         for free in range(12):

@@ -6,6 +6,7 @@ usage: restart_test.py FREEHOLD SUP_GUEST CASE
 
 Exit status: 0 passed, 1 failed, 77 skipped (with the reason).
 """
+import fcntl
 import json
 import os
 import random
@@ -97,6 +98,15 @@ def is_zombie(pid):
             return f.read().rsplit(")", 1)[1].split()[0] in "ZX"
     except OSError:
         return True
+
+
+def is_locked(path):
+    with open(path, "r+b") as f:
+        try:
+            fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def kill(pid):
@@ -298,7 +308,8 @@ def case_keep():
     """--keep-workers: a signal ends the supervisor alone; stop ends all."""
     with Restarted("--keep-workers") as w:
         d = w.domain()
-        w.ctl("attach", domid=d, target=w.image(), mode="w")
+        image = w.image()
+        w.ctl("attach", domid=d, target=image, mode="w")
         g = Guest(w, d)
         g.ask("connect")
         g.send("load 2000")
@@ -307,6 +318,7 @@ def case_keep():
             time.sleep(0.2)
             claim(w.stop() == 0, "ended by a signal")
             claim(w.alive() == {pid}, "the worker goes on")
+            claim(is_locked(image), "and holds the image's lock")
             claim(not os.path.exists(w.run_dir + "/control"), "no socket")
             w.serve("--keep-workers")
             claim(w.served(d) == pid, "and is taken over")
