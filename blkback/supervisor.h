@@ -33,6 +33,7 @@ struct fh_supervisor_params {
     bool no_sandbox;       /* workers stay without */
     bool keep_workers;     /* signals end us alone: workers wait for the next */
     uint32_t lonely_s;     /* so long, without a request; 0: an hour */
+    bool is_last;          /* nobody comes after us: workers die with us */
     bool verbose;
     int ready_fd;          /* a byte is written when devices can be attached,
                               then it is closed; -1: none */

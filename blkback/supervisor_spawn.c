@@ -145,7 +145,7 @@ make_gift(struct fh_sup_worker *w, struct gift *g)
         close_fd(g->fence[0]);
         if (pipe2(g->fence, O_CLOEXEC | O_NONBLOCK))
             return -errno;
-    } else if (fh_sup_socket_make(s, w->number, g->listener)) {
+    } else if (!s->p.is_last && fh_sup_socket_make(s, w->number, g->listener)) {
         fh_sup_log(s, "worker %u: no socket in the run directory: %s",
                    w->number, strerror(errno));
     }

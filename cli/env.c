@@ -294,9 +294,9 @@ fh_env_start_backend(struct fh_env *env, const struct fh_env_backend *b)
     const char *words[MAX_WORDS] = {
         "freehold", "serve", "--hypervisor", "local", "--ready-fd", "3",
         "--run-dir", env->dir, "--workers", workers, "--polling",
-        b->polling ? "on" : "off",
+        b->polling ? "on" : "off", "--last",
     };
-    int n = 12;
+    int n = 13;
 
     if (b->workers)
         snprintf(workers, sizeof(workers), "%u", b->workers);

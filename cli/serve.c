@@ -54,6 +54,7 @@ struct serve_options {
     uint32_t lonely_s;
     bool no_fence;
     bool keep_workers;
+    bool last;
     bool verbose;
 };
 
@@ -110,6 +111,8 @@ static const struct fh_opt serve_opts[] = {
       .arg = "N", .hidden = true },
     { .name = "lonely", .kind = FH_OPT_NUMBER, .offset = AT(lonely_s),
       .arg = "S", .hidden = true },
+    { .name = "last", .kind = FH_OPT_FLAG, .offset = AT(last),
+      .hidden = true }, /* of private worlds */
     { .name = "no-fence", .kind = FH_OPT_FLAG, .offset = AT(no_fence),
       .hidden = true },
 };
@@ -249,6 +252,7 @@ supervisor_params(const struct serve_options *o, const char *run_dir)
     p.no_fence = o->no_fence;
     p.keep_workers = o->keep_workers;
     p.lonely_s = o->lonely_s;
+    p.is_last = o->last;
     p.kill_after = o->kill_after;
     return p;
 }
