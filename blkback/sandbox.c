@@ -149,8 +149,8 @@ static int
 allow_ioctl(scmp_filter_ctx f, int fd, unsigned call)
 {
     return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 2,
-                            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)fd),
-                            SCMP_A1(SCMP_CMP_EQ, call));
+                            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)fd, 0),
+                            SCMP_A1(SCMP_CMP_EQ, call, 0));
 }
 
 static int
@@ -181,13 +181,13 @@ allow_by_argument(scmp_filter_ctx f)
                              SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     if (!r)
         r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
-                             SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
+                             SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH, 0));
     if (!r)
         r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-                             SCMP_A1(SCMP_CMP_EQ, F_GETFL));
+                             SCMP_A1(SCMP_CMP_EQ, F_GETFL, 0));
     if (!r)
         r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
     return r;
 }
 
@@ -202,7 +202,7 @@ fill_worker(scmp_filter_ctx f, int evtchn_fd, int gntdev_fd)
         r = allow_events(f, evtchn_fd);
     if (!r && gntdev_fd >= 0)
         r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)gntdev_fd));
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)gntdev_fd, 0));
     return r;
 }
 
@@ -220,10 +220,10 @@ fill_broker(scmp_filter_ctx f, int gntdev_fd, int sock)
         r = allow_ioctl(f, gntdev_fd, c.copy);
     if (!r)
         r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)sock));
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)sock, 0));
     if (!r)
         r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-                             SCMP_A1(SCMP_CMP_EQ, F_GET_SEALS));
+                             SCMP_A1(SCMP_CMP_EQ, F_GET_SEALS, 0));
     return r;
 }
 

@@ -4,7 +4,7 @@
  * from their state files, each with the handshake's phase and ring that it had,
  * and then its workers:
  *
- *   listens, our version      ADOPTING -> READY: what it has is the links' state
+ *   listens, our version      ADOPTING -> READY: links are as it says
  *   listens, another version  FOREIGN: goes on alone; its death is waited for
  *   does not listen           FENCED: as if it had died just now
  *

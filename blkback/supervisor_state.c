@@ -44,11 +44,13 @@ static void
 read_boot_id(char *boot)
 {
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : read(fd, boot, FH_SUP_BOOT_MAX - 1);
 
-    memset(boot + (n > 0 ? n : 0), 0, FH_SUP_BOOT_MAX - (size_t)(n > 0 ? n : 0));
-    if (fd >= 0)
-        close(fd);
+    memset(boot, 0, FH_SUP_BOOT_MAX);
+    if (fd < 0)
+        return;
+    if (read(fd, boot, FH_SUP_BOOT_MAX - 1) < 0)
+        memset(boot, 0, FH_SUP_BOOT_MAX);
+    close(fd);
 }
 
 int
@@ -142,8 +144,8 @@ fill_state(const struct fh_sup_device *d, struct fh_sup_state *st)
 static int
 replace_file(struct fh_sup *s, const char *name, const void *data, size_t n)
 {
-    int fd = openat(s->state_fd, "new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-                    0600);
+    int fd = openat(s->state_fd, "new",
+                    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int r = 0;
 
     if (fd < 0)
