@@ -8,6 +8,7 @@ check "the daemon starts" start_daemon
 guest h1 "$(disk /tmp/h.img)" "" 'type = "hvm"
 bios = "seabios"
 kernel = "/guest/vmlinuz"
+ramdisk = "/guest/guest.cpio.xz"
 extra = "console=ttyS0 quiet do=fio,fs,sum"
 serial = "file:/var/log/xen/guest-h1.log"
 nographic = 1
