@@ -5,10 +5,9 @@
 # limit: 600
 
 insmod /mods/brd.ko rd_nr=1 rd_size=32768
-insmod /mods/dax.ko
 insmod /mods/dm-mod.ko
 insmod /mods/dm-delay.ko
-dmsetup create slow --table "0 65536 delay /dev/ram0 0 30"
+DM_DISABLE_UDEV=1 dmsetup create slow --table "0 65536 delay /dev/ram0 0 30"
 check "a slow device" [ -b /dev/mapper/slow ]
 
 # killed_under NAME IMAGE PERSISTENT
