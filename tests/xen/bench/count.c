@@ -5,21 +5,24 @@
  * Every translated block counts its executions, inline.  Between the two marks
  * of window.c the difference is taken and written to a file, PREFIX.1 for the
  * first window and so on: a line "ADDRESS INSTRUCTIONS EXECUTIONS OWNER" for
- * each block that ran.  Its first line, "dom0 OWNER", names dom0's.
+ * each block that ran.
  *
- * The owner is the virtual CPU that ran when the block was translated; a block
- * lies in one page of memory, which belongs to one domain, so it says whose
- * code that is, though all domains have the same addresses.  It is known from
- * Xen's way back to a PV guest (restore_all_guest): the first thing that is
- * loaded there is a field of Xen's struct of the virtual CPU, whose address is
- * the owner's name here.  Xen's own blocks have an owner too; it says nothing.
+ * The owner is "dom0" or "guest".  All domains have the same addresses, but a
+ * block lies in one page of memory, which belongs to one of them.  dom0 boots
+ * first: of the kernel's text the first page that was seen at an address is
+ * dom0's, every other one a guest's.  For modules and programs it is whoever
+ * was the last to enter its kernel by a system call when the block was
+ * translated, just before its first execution.  Xen's blocks have an owner too;
+ * it says nothing.
  *
- * arguments: out=PREFIX, restore=ADDRESS (of restore_all_guest, hexadecimal)
+ * arguments: out=PREFIX, entry=ADDRESS (where the kernel's system calls begin,
+ * hexadecimal)
  *
  * The entry points of QEMU's plugin interface are declared here: Debian has no
  * package with its header.  Interface version 1; QEMU 7.2 speaks it.
  */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,11 +36,10 @@
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 
-enum { QEMU_NO_REGS = 0, QEMU_MEM_R = 1, QEMU_ADD_U64 = 0 };
+enum { QEMU_NO_REGS = 0, QEMU_ADD_U64 = 0 };
 
 typedef void tb_trans_cb(uint64_t id, struct qemu_plugin_tb *tb);
 typedef void exec_cb(unsigned vcpu, void *arg);
-typedef void mem_cb(unsigned vcpu, uint32_t info, uint64_t address, void *arg);
 
 void
 qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id, tb_trans_cb *cb);
@@ -54,17 +56,11 @@ const void *
 qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 size_t
 qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
-uint64_t
-qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 void *
 qemu_plugin_insn_haddr(const struct qemu_plugin_insn *insn);
 void
 qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
                                        exec_cb *cb, int flags, void *arg);
-void
-qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn, mem_cb *cb,
-                                 int flags, int rw, void *arg);
-
 EXPORT extern int qemu_plugin_version;
 int qemu_plugin_version = 1;
 
@@ -73,14 +69,16 @@ qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv);
 
 /* ---- blocks ---- */
 
-enum { HASH_BITS = 18 };
+enum { HASH_BITS = 18, TEXT_PAGES = 8192, PAGE_SHIFT = 12 };
+
+#define TEXT_BEGIN 0xffffffff81000000ull
 
 struct block {
     uint64_t count;
     uint64_t base; /* count at the first mark */
     uint64_t address;
     const void *host; /* where its memory is in QEMU */
-    uint64_t owner;
+    bool is_dom0;
     uint32_t n_insns;
     struct block *next;      /* of all */
     struct block *next_hash; /* of those with this hash */
@@ -88,11 +86,24 @@ struct block {
 
 static struct block *blocks;
 static struct block *hash[1u << HASH_BITS];
-static uint64_t owner;
-static uint64_t first_owner; /* dom0's: nobody else runs at first */
-static uint64_t restore_address;
+static bool is_dom0 = true; /* that runs: nobody else does at first */
+static uint64_t entry_address;
+static uintptr_t first_host[TEXT_PAGES]; /* page of QEMU's memory + 1 */
 static const char *prefix = "count";
 static unsigned n_windows;
+
+static bool
+owner_of(uint64_t address, const void *host)
+{
+    const uint64_t page = (address - TEXT_BEGIN) >> PAGE_SHIFT;
+    const uintptr_t here = ((uintptr_t)host >> PAGE_SHIFT) + 1;
+
+    if (address < TEXT_BEGIN || page >= TEXT_PAGES)
+        return is_dom0;
+    if (!first_host[page])
+        first_host[page] = here;
+    return first_host[page] == here;
+}
 
 static struct block *
 find_block(uint64_t address, const void *host, uint32_t n_insns)
@@ -104,14 +115,14 @@ find_block(uint64_t address, const void *host, uint32_t n_insns)
 
     for (b = *place; b; b = b->next_hash)
         if (b->address == address && b->host == host &&
-            b->n_insns == n_insns && b->owner == owner)
+            b->n_insns == n_insns)
             return b;
     b = calloc(1, sizeof(*b));
     if (!b)
         abort();
     b->address = address;
     b->host = host;
-    b->owner = owner;
+    b->is_dom0 = owner_of(address, host);
     b->n_insns = n_insns;
     b->next_hash = *place;
     *place = b;
@@ -143,11 +154,11 @@ end_window(unsigned vcpu, void *arg)
     f = fopen(path, "w");
     if (!f)
         return;
-    fprintf(f, "dom0 %" PRIx64 "\n", first_owner);
     for (const struct block *b = blocks; b; b = b->next)
         if (b->count != b->base)
-            fprintf(f, "%" PRIx64 " %u %" PRIu64 " %" PRIx64 "\n", b->address,
-                    b->n_insns, b->count - b->base, b->owner);
+            fprintf(f, "%" PRIx64 " %u %" PRIu64 " %s\n", b->address,
+                    b->n_insns, b->count - b->base,
+                    b->is_dom0 ? "dom0" : "guest");
     fclose(f);
 }
 
@@ -171,44 +182,30 @@ look_for_mark(struct qemu_plugin_insn *insn)
 }
 
 static void
-back_to_guest(unsigned vcpu, uint32_t info, uint64_t address, void *arg)
+entered_kernel(unsigned vcpu, void *arg)
 {
+    const struct block *b = arg;
+
     (void)vcpu;
-    (void)info;
-    (void)arg;
-    owner = address;
-    if (!first_owner)
-        first_owner = owner;
-}
-
-static void
-look_for_restore(struct qemu_plugin_insn *insn)
-{
-    const uint64_t at = qemu_plugin_insn_vaddr(insn);
-
-    if (!restore_address || at != restore_address)
-        return;
-    qemu_plugin_register_vcpu_mem_cb(insn, back_to_guest, QEMU_NO_REGS,
-                                     QEMU_MEM_R, NULL);
+    is_dom0 = b->is_dom0;
 }
 
 static void
 translated(uint64_t id, struct qemu_plugin_tb *tb)
 {
     const size_t n = qemu_plugin_tb_n_insns(tb);
+    const uint64_t address = qemu_plugin_tb_vaddr(tb);
+    struct qemu_plugin_insn *first = qemu_plugin_tb_get_insn(tb, 0);
     struct block *b =
-        find_block(qemu_plugin_tb_vaddr(tb),
-                   qemu_plugin_insn_haddr(qemu_plugin_tb_get_insn(tb, 0)),
-                   (uint32_t)n);
+        find_block(address, qemu_plugin_insn_haddr(first), (uint32_t)n);
 
     (void)id;
     qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_ADD_U64, &b->count, 1);
-    for (size_t i = 0; i < n; i++) {
-        struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-
-        look_for_mark(insn);
-        look_for_restore(insn);
-    }
+    if (address == entry_address)
+        qemu_plugin_register_vcpu_insn_exec_cb(first, entered_kernel,
+                                               QEMU_NO_REGS, b);
+    for (size_t i = 0; i < n; i++)
+        look_for_mark(qemu_plugin_tb_get_insn(tb, i));
 }
 
 int
@@ -218,8 +215,8 @@ qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
     for (int i = 0; i < argc; i++) {
         if (!strncmp(argv[i], "out=", 4))
             prefix = strdup(argv[i] + 4);
-        else if (!strncmp(argv[i], "restore=", 8))
-            restore_address = strtoull(argv[i] + 8, NULL, 16);
+        else if (!strncmp(argv[i], "entry=", 6))
+            entry_address = strtoull(argv[i] + 6, NULL, 16);
         else
             return -1;
     }

@@ -75,12 +75,11 @@ class Window:
         self.place = collections.Counter()
         self.function = collections.Counter()
         with open(path) as lines:
-            dom0 = int(next(lines).split()[1], 16)
             for line in lines:
                 w = line.split()
-                address, owner = int(w[0], 16), int(w[3], 16)
+                address = int(w[0], 16)
                 n = int(w[1]) * int(w[2])
-                place, name = self.locate(address, owner == dom0, xen, kernel,
+                place, name = self.locate(address, w[3] == "dom0", xen, kernel,
                                           program, maps)
                 self.place[place] += n
                 self.function[place, name] += n
