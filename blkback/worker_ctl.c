@@ -556,10 +556,11 @@ queue_connect(struct fh_wk *wk, const struct fh_wk_msg *m, int token)
 }
 
 static void
-leave(struct fh_wk_queue *q)
+leave(struct fh_wk *wk, struct fh_wk_queue *q)
 {
     fh_queue_stop(&q->queue);
     q->leaving = true;
+    wk->has_leaving = true;
 }
 
 void
@@ -567,7 +568,7 @@ fh_wk_leave_all(struct fh_wk *wk)
 {
     for (uint32_t i = 0; i < FH_WORKER_MAX_QUEUES; i++)
         if (wk->queue[i])
-            leave(wk->queue[i]);
+            leave(wk, wk->queue[i]);
 }
 
 static void
@@ -585,14 +586,23 @@ disconnect(struct fh_wk *wk, struct fh_wk_queue *q)
 void
 fh_wk_finish_leaving(struct fh_wk *wk)
 {
+    bool is_left = false;
+
+    if (!wk->has_leaving) /* every turn comes by here */
+        return;
     for (uint32_t i = 0; i < FH_WORKER_MAX_QUEUES; i++) {
         struct fh_wk_queue *q = wk->queue[i];
 
-        if (!q || !q->leaving || !fh_queue_idle(&q->queue))
+        if (!q || !q->leaving)
             continue;
+        if (!fh_queue_idle(&q->queue)) {
+            is_left = true;
+            continue;
+        }
         disconnect(wk, q);
         wk->queue[i] = NULL;
     }
+    wk->has_leaving = is_left;
 }
 
 /* Answered when it is done. */
@@ -605,7 +615,7 @@ queue_disconnect(struct fh_wk *wk, const struct fh_wk_msg *m)
         return FH_ENOENT;
     if ((*place)->answer_due)
         return FH_EBUSY;
-    leave(*place);
+    leave(wk, *place);
     (*place)->answer_due = true;
     (*place)->leave_seq = m->seq;
     return 0;

@@ -75,6 +75,7 @@ struct fh_wk {
     struct fh_worker worker;
     struct fh_wk_disk *disk[FH_WORKER_MAX_DISKS];
     struct fh_wk_queue *queue[FH_WORKER_MAX_QUEUES];
+    bool has_leaving; /* one of them at least */
     struct fh_wk_stats *stats;
     uint64_t n_sleeps;
     uint64_t n_spins;
