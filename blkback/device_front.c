@@ -185,27 +185,14 @@ read_protocol(struct fh_device *d, uint32_t *abi, char *why)
     return 0;
 }
 
-/* What the frontend reads in our directory: another driver or an earlier
- * backend, with other settings, may have written it. */
-static int
-read_offered_persistent(struct fh_device *d, bool *offered)
-{
-    char buf[FH_DEVICE_VALUE_MAX];
-    size_t len;
-    int r = fh_device_read(d, 0, d->path, "feature-persistent", buf,
-                           sizeof(buf), &len);
-
-    *offered = r == 0 && !strcmp(buf, "1");
-    return r < 0 ? r : 0;
-}
-
-/* Persistent only if it was offered and the frontend agreed; junk is no. */
+/* Persistent only if we would and the frontend will; junk is no.  That we would
+ * is in our directory before it sees Connected (fh_device_write_announce()),
+ * whoever offered what before. */
 static int
 read_grants(struct fh_device *d, uint32_t *grants)
 {
     char why[FH_DEVICE_TEXT_MAX];
     uint32_t persistent = 0;
-    bool offered = false;
     int r = 0;
 
     switch (d->p.grants) {
@@ -215,13 +202,11 @@ read_grants(struct fh_device *d, uint32_t *grants)
     case FH_DEVICE_GRANTS_COPY:
         break;
     case FH_DEVICE_GRANTS_AUTO:
-        r = read_offered_persistent(d, &offered);
-        if (!r)
-            r = front_number(d, "feature-persistent", 1, &persistent, why);
+        r = front_number(d, "feature-persistent", 1, &persistent, why);
         break;
     }
-    *grants = r == 0 && offered && persistent ? FH_WK_GRANTS_PERSISTENT
-                                              : FH_WK_GRANTS_COPY;
+    *grants = r == 0 && persistent ? FH_WK_GRANTS_PERSISTENT
+                                   : FH_WK_GRANTS_COPY;
     return r < 0 ? r : 0;
 }
 

@@ -125,6 +125,9 @@ static int
 announce_body(struct fh_device *d, uint32_t txn, const char *arg)
 {
     const struct number properties[] = {
+        /* Again: Linux reads it now, as xen-blkback writes it now, and what
+         * was offered may have been another driver's. */
+        { "feature-persistent", d->p.grants == FH_DEVICE_GRANTS_AUTO },
         { "sectors", d->p.n_sectors },
         { "sector-size", FH_SECTOR_BYTES },
         { "info", (d->p.read_only ? VDISK_READONLY : 0) |

@@ -29,8 +29,8 @@ expect() {
     case $1 in
     map | copy) kill -9 "$p" ;;
     esac
-    case $1 in
-    map | copy | open | ioctl | peek) wait_until 60 serving "$p" ;;
+    case $1:$got in
+    map:* | copy:* | *:killed*) wait_until 60 serving "$p" ;;
     esac
 }
 
