@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # An HVM guest, with its device model, on a Freehold disk.  It boots from an
 # emulated one.
-# limit: 400
+# by name only: it takes several minutes of emulation
+# limit: 900
 # clock: leaps forward under emulation while such a guest runs
 
 truncate -s 64M /tmp/h.img
