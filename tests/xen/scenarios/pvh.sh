@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 # A PVH guest on a Freehold disk.
+# by name only: now and then the emulated SVM runs such a guest at an address of
+# Xen's own, and it triple-faults (xl dmesg: "RIP ... CONTEXT: hvm guest")
 # limit: 240
 # clock: leaps forward under emulation while such a guest runs
 
