@@ -268,19 +268,23 @@ STRUCTURES = ("none", "redblack", "balanced", "array", "pgrant", "pgrant11",
               "request")
 
 
+def cost_lookups(lab, cost):
+    """What cost(STRUCTURE, N) says for each structure and size, less the
+    loop's own."""
+    of = {s: [] for s in STRUCTURES}
+    for n in lab.tables:
+        for s in STRUCTURES:
+            of[s].append((n, cost(s, n)))
+    none = of.pop("none")
+    return {s: [(n, v - loop) for (n, v), (_, loop) in zip(of[s], none)]
+            for s in of}
+
+
 @row("lookup", "mail 001", "the references are kept in a red-black tree; our "
      "two-level table finds one faster, at every size")
 def lookup(lab, r):
-    ns = {s: [] for s in STRUCTURES}
-    for n in lab.tables:
-        for s in STRUCTURES:
-            ns[s].append((n, lab.json("bench/lookup", s, n,
-                                      lab.lookups)["ns"]))
-    for s in STRUCTURES[1:]:
-        ns[s] = [(n, v - none) for (n, v), (_, none) in zip(ns[s],
-                                                            ns["none"])]
-    del ns["none"]
-    compare_lookups(r, ns, "ns")
+    compare_lookups(r, cost_lookups(lab, lambda s, n: lab.json(
+        "bench/lookup", s, n, lab.lookups)["ns"]), "ns")
     r.note("times without the loop's; redblack: tsearch(3) of the C library; "
            "balanced: a perfectly balanced tree, comparison inlined; array: "
            "branchless binary search; pgrant, pgrant11: fh_pgrant_get() of 1 "
@@ -291,16 +295,8 @@ def lookup(lab, r):
 @row("lookup-instructions", "mail 001", "... and in fewer instructions "
      "(callgrind)")
 def lookup_instructions(lab, r):
-    per = {s: [] for s in STRUCTURES}
-    for n in lab.tables:
-        for s in STRUCTURES:
-            per[s].append((n, lab.instructions(s, n)))
-    for s in STRUCTURES[1:]:
-        per[s] = [(n, v - none) for (n, v), (_, none) in zip(per[s],
-                                                             per["none"])]
-    del per["none"]
     r.times = False
-    compare_lookups(r, per, "instructions")
+    compare_lookups(r, cost_lookups(lab, lab.instructions), "instructions")
 
 
 def compare_lookups(r, values, unit):

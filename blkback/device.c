@@ -280,6 +280,7 @@ look(struct fh_device *d, struct fh_xenbus_view *v)
         .online = d->online,
         .connected = d->phase == FH_DEVICE_SERVING,
         .hotplug_pending = pending,
+        .foreign = !d->has_offered,
         .renewed = d->renewed,
         .changed = d->resized,
         .failed = d->error[0] != '\0',
@@ -425,19 +426,6 @@ xenstore_failed(struct fh_device *d, int r)
     d->retry_at_ns = now_ns(d) + ((uint64_t)RETRY_NS << (d->failures - 1));
 }
 
-/*
- * xen-blkback in our own domain takes every vbd that appears and goes to
- * InitWait, until the toolstack's script takes the disk from it.  What it
- * offers (several queues, for one) is replaced by ours, as long as the frontend
- * has not begun to act on it.
- */
-static bool
-is_others_offer(const struct fh_device *d, const struct fh_xenbus_view *v)
-{
-    return v->hotplug_pending && v->online && !d->has_offered &&
-           v->front == FH_XENBUS_INITIALISING;
-}
-
 /* One look and one step; true when there is more to do at once. */
 static bool
 step(struct fh_device *d)
@@ -451,8 +439,6 @@ step(struct fh_device *d)
         return false;
     }
     a = fh_xenbus_next(&v);
-    if (a == FH_XENBUS_DO_NOTHING && is_others_offer(d, &v))
-        a = FH_XENBUS_DO_OFFER;
     if (a == FH_XENBUS_DO_NOTHING) {
         d->failures = 0;
         return false;

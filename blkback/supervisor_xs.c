@@ -31,18 +31,25 @@ enum {
 };
 
 static bool
-read_key(struct fh_sup *s, const char *dir, const char *key, char *buf,
-         size_t size)
+read_key_in(struct fh_sup *s, uint32_t txn, const char *dir, const char *key,
+            char *buf, size_t size)
 {
     struct fh_plat *pl = &s->xen.plat;
     char path[FH_DEVICE_PATH_MAX];
     size_t len;
 
     snprintf(path, sizeof(path), "%s/%s", dir, key);
-    if (!pl->ops->xs_read(pl, 0, path, buf, size, &len) && strlen(buf) == len)
+    if (!pl->ops->xs_read(pl, txn, path, buf, size, &len) && strlen(buf) == len)
         return true;
     buf[0] = '\0';
     return false;
+}
+
+static bool
+read_key(struct fh_sup *s, const char *dir, const char *key, char *buf,
+         size_t size)
+{
+    return read_key_in(s, 0, dir, key, buf, size);
 }
 
 static bool
@@ -103,19 +110,6 @@ was_connected(struct fh_sup *s, const char *dir)
     return read_key(s, dir, "state", state, sizeof(state)) && state[0] > '2';
 }
 
-/* A refused disk has no handshake: whoever unplugs it gets his answer here. */
-static void
-close_unplugged(struct fh_sup *s, const char *dir)
-{
-    struct fh_plat *pl = &s->xen.plat;
-    char online[8], path[FH_DEVICE_PATH_MAX + 8];
-
-    snprintf(path, sizeof(path), "%s/state", dir);
-    if (read_key(s, dir, "online", online, sizeof(online)) &&
-        !strcmp(online, "0"))
-        (void)pl->ops->xs_write(pl, 0, path, "6");
-}
-
 /* Unplugged and closed: only its toolstack has something to do there. */
 static bool
 is_over(struct fh_sup *s, const char *dir)
@@ -128,28 +122,26 @@ is_over(struct fh_sup *s, const char *dir)
 }
 
 /*
- * The toolstack's side of a disk that is refused.  It waits for InitWait before
- * it runs the hotplug script, which asks us and says why not: so it gets
- * InitWait, at once.  And it waits for Closed when it takes the disk away.
+ * A refused disk has no handshake, so the toolstack gets its answers here.  It
+ * waits for InitWait before it runs the hotplug script, which asks us and says
+ * why not: so it gets InitWait, at once.  And it waits for Closed when it takes
+ * the disk away.
  */
 static int
 answer_refused(struct fh_sup *s, uint32_t txn, const char *dir, bool is_final)
 {
     struct fh_plat *pl = &s->xen.plat;
-    char path[FH_DEVICE_PATH_MAX], value[8];
+    char path[FH_DEVICE_PATH_MAX + 8], state[8], online[8];
     const char *now = NULL;
-    size_t len;
-    int r;
 
-    if (snprintf(path, sizeof(path), "%s/state", dir) >= (int)sizeof(path))
-        return FH_ERANGE;
-    r = pl->ops->xs_read(pl, txn, path, value, sizeof(value), &len);
-    if (r)
-        return r;
-    if (!strcmp(value, "1") && is_final && has_script(s, dir))
-        now = "2";
-    else if (!strcmp(value, "5"))
+    if (!read_key_in(s, txn, dir, "state", state, sizeof(state)))
+        return FH_PLAT_E_NONE;
+    read_key_in(s, txn, dir, "online", online, sizeof(online));
+    if (!strcmp(state, "5") || (!strcmp(online, "0") && strcmp(state, "6")))
         now = "6";
+    else if (!strcmp(state, "1") && is_final && has_script(s, dir))
+        now = "2";
+    snprintf(path, sizeof(path), "%s/state", dir);
     return now ? pl->ops->xs_write(pl, txn, path, now) : FH_PLAT_E_NONE;
 }
 
@@ -367,7 +359,6 @@ fh_sup_xs_scan(struct fh_sup *s)
         tell_refused(d);
         snprintf(dir, sizeof(dir), "%s/%u/%u", s->base, d->dev.p.domid,
                  d->dev.p.devid);
-        close_unplugged(s, dir);
         d->over |= is_over(s, dir);
     }
     for_numbers(s, s->base, UINT16_MAX, 0, scan_domain);

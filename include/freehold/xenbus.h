@@ -54,6 +54,9 @@ struct fh_xenbus_view {
     bool online;    /* false: being unplugged */
     bool connected; /* a worker serves the ring */
     bool hotplug_pending; /* a script must report first: stay in InitWait */
+    bool foreign; /* what InitWait offers is another driver's: xen-blkback in
+                     our own domain takes every vbd that appears, until the
+                     toolstack's script takes the disk from it */
     bool renewed;   /* the frontend's ring is not the one that we have, or had
                        last: it started again without our noticing */
     bool changed;   /* the disk was resized since Connected was written */

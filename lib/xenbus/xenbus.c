@@ -24,6 +24,9 @@
 enum cell {
     WAIT = '.',
     OFFER = 'o',
+    RENEW = 'O',  /* nothing, unless the offer is another driver's: ours
+                     replaces it while the frontend has not begun to act on it
+                     and a script has not reported */
     CONN = 'c',   /* connect, unless a hotplug script must report first */
     ANN = 'a',    /* announce; a renewed ring is dropped instead */
     DISC = 'd',
@@ -42,7 +45,7 @@ static const char table[2][2][FH_XENBUS_N_STATES][FH_XENBUS_N_STATES + 1] = {
     [true][false] = {
         [0] = "rrrrrrrrr", /* our directory is gone */
         [1] = "5oooo55oo",
-        [2] = "5..cc55..",
+        [2] = "5O.cc55..",
         [3] = "5..cc55..",
         [4] = "5oonn5555",
         [5] = "666www6ww",
@@ -117,6 +120,9 @@ resolve(enum cell c, const struct fh_xenbus_view *v)
         return FH_XENBUS_DO_NOTHING;
     case OFFER:
         return FH_XENBUS_DO_OFFER;
+    case RENEW:
+        return v->foreign && v->hotplug_pending ? FH_XENBUS_DO_OFFER
+                                                : FH_XENBUS_DO_NOTHING;
     case CONN:
         return v->hotplug_pending ? FH_XENBUS_DO_NOTHING
                                   : FH_XENBUS_DO_CONNECT;

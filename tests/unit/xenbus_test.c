@@ -119,6 +119,19 @@ static const struct order orders[] = {
         { "front 4", "", 2 },
         { "again", "", 2 },
         { "hotplug done", "ca", 4 } } },
+    { "another driver's offer is replaced until the script has reported",
+      { { "hotplug pending quietly", "", 1 },
+        { "foreign offer quietly", "", 2 },
+        { "start", "o", 2 },
+        { "again", "", 2 },
+        { "front 3", "", 2 },
+        { "hotplug done", "ca", 4 } } },
+    { "a frontend that acts on another driver's offer keeps it",
+      { { "hotplug pending quietly", "", 1 },
+        { "foreign offer quietly", "", 2 },
+        { "front 3 quietly", "", 2 },
+        { "start", "", 2 },
+        { "hotplug done", "ca", 4 } } },
     { "an error is reported, Closing, and the frontend may try again",
       { { "start", "o", 2 },
         { "bad ring quietly", "", 2 },
@@ -168,6 +181,8 @@ apply(struct world *w, const char *ev)
         w->v.online = false, w->v.ours = w->v.ours == 6 ? 6 : 5;
     else if (!strcmp(ev, "offline"))
         w->v.online = false;
+    else if (!strncmp(ev, "foreign", 7))
+        w->v.foreign = true, w->v.ours = 2;
     else if (!strcmp(ev, "force"))
         w->v.force = true;
     else if (!strcmp(ev, "rm"))
@@ -199,6 +214,7 @@ act(struct world *w, enum fh_xenbus_action a)
         return 0;
     case FH_XENBUS_DO_OFFER:
         w->v.ours = 2;
+        w->v.foreign = false;
         return 'o';
     case FH_XENBUS_DO_CONNECT:
         w->v.connected = !w->bad_ring;
@@ -282,10 +298,11 @@ view_number(unsigned n)
     v.changed = n & 16;
     v.failed = n & 32;
     v.force = n & 64;
+    v.foreign = n & 128;
     return v;
 }
 
-enum { N_VIEWS = 81 * 128 };
+enum { N_VIEWS = 81 * 256 };
 
 static void
 xenbus__every_view_keeps_the_rules(void **state)

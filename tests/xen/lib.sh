@@ -238,7 +238,7 @@ kill_workers() {
     while [ $killed -lt "$2" ] && [ "$(now)" -lt $due ] && ! gone "$1"; do
         p=$(worker "$1")
         if [ -z "$p" ] || [ "$p" = 0 ] || [ "$p" = "$last" ] ||
-            [ "$(disk_of "$1" state)" != connected ]; then
+            ! served "$1"; then
             sleep 0.2
             continue
         fi

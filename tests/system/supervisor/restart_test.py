@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from world import FREEHOLD, Guest, World, claim, failures, wait_for
+from world import Guest, World, claim, failures, run_case, wait_for
 
 MEM = "mem:16m"
 
@@ -660,18 +660,5 @@ def case_fence():
         claim(wait_for(lambda: w.device(d)["state"] == "connected"), "resumed")
 
 
-def main():
-    cases = {k[5:]: v for k, v in globals().items() if k.startswith("case_")}
-    name = sys.argv[3] if len(sys.argv) > 3 else ""
-    if name not in cases:
-        print("usage: restart_test.py FREEHOLD SUP_GUEST CASE;", *cases)
-        return 2
-    if not os.path.exists(FREEHOLD):
-        print("skipped: no freehold")
-        return 77
-    cases[name]()
-    return 1 if failures else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_case(globals()))

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from world import (FREEHOLD, Guest, World, claim, counts, failures, wait_for)
+from world import Guest, World, claim, counts, run_case, wait_for
 
 MEM = "mem:16m"
 
@@ -825,18 +825,5 @@ def case_orphans():
               "the worker is gone")
 
 
-def main():
-    cases = {k[5:]: v for k, v in globals().items() if k.startswith("case_")}
-    name = sys.argv[3] if len(sys.argv) > 3 else ""
-    if name not in cases:
-        print("usage: supervisor_test.py FREEHOLD SUP_GUEST CASE;", *cases)
-        return 2
-    if not os.path.exists(FREEHOLD):
-        print("skipped: no freehold")
-        return 77
-    cases[name]()
-    return 1 if failures else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_case(globals()))

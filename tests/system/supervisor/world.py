@@ -22,6 +22,21 @@ failures = []
 n_worlds = 0
 
 
+def run_case(names):
+    """The case_NAME() of a test program that its third argument names."""
+    cases = {k[5:]: v for k, v in names.items() if k.startswith("case_")}
+    name = sys.argv[3] if len(sys.argv) > 3 else ""
+    if name not in cases:
+        print(f"usage: {os.path.basename(sys.argv[0])} FREEHOLD SUP_GUEST "
+              "CASE;", *cases)
+        return 2
+    if not os.path.exists(FREEHOLD):
+        print("skipped: no freehold")
+        return 77
+    cases[name]()
+    return 1 if failures else 0
+
+
 def claim(ok, text):
     print("ok:" if ok else "FAILED:", text, flush=True)
     if not ok:

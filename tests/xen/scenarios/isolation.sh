@@ -6,9 +6,7 @@
 
 # field NAME: of the only worker, or nothing.
 field() {
-    freehold status --json | tr -d ' \n' |
-        sed -n 's/.*"workers":\[{\([^}]*\).*/\1/p' | tr , '\n' |
-        sed -n "s/^\"$1\":\"*\([^\"]*\)\"*$/\1/p"
+    freehold status --json | jq -r ".workers[0].$1 | values"
 }
 
 # A worker that serves.
@@ -34,20 +32,16 @@ expect() {
     esac
 }
 
-domain() {
-    xl domid "$1"
-}
-
 guest g2 "" "do=stay"
 check "xl create g2" create g2 || return
-g2=$(domain g2)
+g2=$(xl domid g2)
 
 truncate -s 32M /tmp/i.img
 check "the daemon starts" start_daemon
 guest g1 "$(disk /tmp/i.img)" "do=loop,stay rounds=5"
 check "xl create g1" create g1 || return
 check "its disk is served" wait_until 60 serving 0
-g1=$(domain g1)
+g1=$(xl domid g1)
 check "status: the worker has a broker" [ "$(field broker)" = true ]
 check "status: and a sandbox" [ "$(field sandboxed)" = true ]
 p=$(field pid)
