@@ -15,7 +15,9 @@
 #include "base/shared.h"
 
 #define WORLD_DOMAINS 6
-#define WORLD_FRAMES  512 /* machine frames 0x1000 .. */
+#ifndef WORLD_FRAMES
+#define WORLD_FRAMES 512 /* machine frames 0x1000 .. */
+#endif
 #define WORLD_MFN0    0x1000u
 #define WORLD_NO_MFN  UINT64_MAX
 
