@@ -155,6 +155,17 @@ struct fh_hv_ops {
      */
     int (*pt_remove)(void *hv, struct fh_gnt_domain *mapper,
                      const struct fh_gnt_pte *pte, uint64_t *old);
+    /*
+     * (optional) As pt_remove(), and what @mapper has mapped at linear address
+     * @new_addr takes the place, in the same exchange; it goes from there
+     * (@duplicate: it stays there too, with a reference more).  Refused if
+     * nothing is mapped at @new_addr, or a granted page.  The answer is for
+     * both addresses: accessed if a TLB may hold either.  NULL:
+     * unmap_and_replace and unmap_and_duplicate answer general_error.
+     */
+    int (*pt_replace)(void *hv, struct fh_gnt_domain *mapper,
+                      const struct fh_gnt_pte *pte, uint64_t new_addr,
+                      bool duplicate, uint64_t *old);
     /* No CPU holds a translation that pt_remove() took from @mapper when this
      * returns. */
     void (*tlb_flush)(void *hv, struct fh_gnt_domain *mapper);
@@ -330,6 +341,56 @@ fh_gnt_op_copy(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                FH_SHARED struct gnttab_copy *ops, uint32_t count,
                uint32_t *done);
 
+struct fh_gnttab_unmap_and_duplicate;
+struct fh_gnttab_unmap_ref;
+struct fh_gnttab_entry_flags;
+
+/* As those above; the last three are <freehold/grant_ext.h>'s. */
+FH_MUST_CHECK long
+fh_gnt_op_unmap_and_replace(struct fh_gnt_ctx *ctx,
+                            struct fh_gnt_domain *caller,
+                            FH_SHARED struct gnttab_unmap_and_replace *ops,
+                            uint32_t count, uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_unmap_and_duplicate(
+    struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+    FH_SHARED struct fh_gnttab_unmap_and_duplicate *ops, uint32_t count,
+    uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_unmap_ref(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                    FH_SHARED struct fh_gnttab_unmap_ref *ops, uint32_t count,
+                    uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_entry_flags(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                      FH_SHARED struct fh_gnttab_entry_flags *ops,
+                      uint32_t count, uint32_t *done);
+
+/* A grant-table hypercall as a guest makes it. */
+struct fh_gnt_call {
+    uint32_t cmd; /* GNTTABOP_* or FH_GNTTABOP_*; continuation bits above 12 */
+    uint32_t count;
+    FH_SHARED void *arg; /* aligned to 4 at least */
+    bool is_32bit;       /* the caller's layouts are those of 32-bit x86 */
+};
+
+/*
+ * fh_gnt_hypercall - a whole grant_table_op of any kind
+ *
+ * @call: arg is an array of count elements that the embedder made addressable
+ *        (it answers -EFAULT itself when it cannot); on FH_GNT_E_PREEMPTED the
+ *        call is advanced, and made again as it stands it goes on
+ *
+ * Returns what the guest gets: 0 when every element was worked on, each with its
+ * own status, or a negative error (FH_ENOSYS: no such operation; FH_EINVAL: a
+ * negative count, a count that the operation does not take, or continuation
+ * bits that it does not have; others by the operation's own rules);
+ * or FH_GNT_E_PREEMPTED, which the embedder does not show to the guest.
+ * Threads and blocking as fh_gnt_op_map().
+ */
+FH_MUST_CHECK long
+fh_gnt_hypercall(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                 struct fh_gnt_call *call);
+
 /*
  * The same for one element in memory of the embedder's own.  Results go to the
  * element's output fields, the status is returned as well.  An unmap flushes by
@@ -416,6 +477,29 @@ fh_gnt_entry_info(const struct fh_gnt_domain *granter, uint32_t ref,
 #define FH_GNT_ENTRY_NOTIFY 2u
 FH_MUST_CHECK int
 fh_gnt_entry_set(struct fh_gnt_domain *granter, uint32_t ref, unsigned flags);
+
+/*
+ * How many entries of a table have how many pins: none, 1, 2, 3 to 4, 5 to 8
+ * and so on; the last bucket has no upper end.  Tells how often two records
+ * beside an entry would have been enough for all its mappings.
+ */
+#define FH_GNT_HISTOGRAM_BUCKETS 20
+struct fh_gnt_histogram {
+    uint64_t entries[FH_GNT_HISTOGRAM_BUCKETS];
+};
+
+/*
+ * fh_gnt_histogram - add the entries of @granter's table to @out
+ *
+ * @budget: entries to look at in this call, at least 1
+ * @cursor: 0 at the first call; progress, the caller keeps it
+ *
+ * Each entry is counted as it is when it is looked at, beside any other call.
+ * Returns 0 when all were counted, or FH_GNT_E_PREEMPTED: call again.
+ */
+FH_MUST_CHECK int
+fh_gnt_histogram(const struct fh_gnt_domain *granter, uint32_t budget,
+                 uint32_t *cursor, struct fh_gnt_histogram *out);
 
 /* Sums what all CPUs counted for @d. */
 void

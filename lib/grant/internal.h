@@ -156,6 +156,16 @@ fh_gnt_pin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint32_t ref,
     return fh_gnt_pin_slowly(ctx, e, caller, is_write, use);
 }
 
+/* Element size of operation @cmd; 0: there is none. */
+uint32_t
+fh_gnt_op_bytes(uint32_t cmd);
+
+/* Operation @cmd on an array in the layouts of a 64-bit caller. */
+long
+fh_gnt_op_run(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+              uint32_t cmd, FH_SHARED void *arg, uint32_t count,
+              uint32_t *done);
+
 /* GNTST_* for a verdict of frame_get(). */
 int16_t
 fh_gnt_frame_status(int verdict);

@@ -148,27 +148,6 @@ fh_gnt_entry_info(const struct fh_gnt_domain *granter, uint32_t ref,
     return 0;
 }
 
-int
-fh_gnt_entry_set(struct fh_gnt_domain *granter, uint32_t ref, unsigned flags)
-{
-    struct fh_gnt_entry *e = fh_gnt_entry_at(granter, ref);
-    const uint64_t kept = (flags & FH_GNT_ENTRY_CLOSED ? FH_ENTRY_CLOSED : 0) |
-                          (flags & FH_GNT_ENTRY_NOTIFY ? FH_ENTRY_NOTIFY : 0);
-    uint64_t old;
-
-    if (!e)
-        return FH_ERANGE;
-    old = fh_load_relaxed64(&e->word);
-    for (;;) {
-        if (old & FH_ENTRY_BUSY) { /* rule 3 of entry.h */
-            fh_cpu_relax();
-            old = fh_load_relaxed64(&e->word);
-        } else if (fh_cas64(&e->word, &old, (old & ~FH_ENTRY_KEPT) | kept)) {
-            return 0;
-        }
-    }
-}
-
 void
 fh_gnt_stats_read(const struct fh_gnt_domain *d, struct fh_gnt_stats *out)
 {

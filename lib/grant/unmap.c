@@ -1,15 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * unmap_grant_ref, in two phases per batch: (1) each mapping is claimed,
- * checked and taken out of the page tables, its handle dies; then the flushes
- * that the batch needs; (2) pins are given back and handles freed.
+ * unmap_grant_ref and its kin, in two phases per batch: (1) each mapping is
+ * claimed, checked and taken out of the page tables, its handle dies; then the
+ * flushes that the batch needs; (2) pins are given back and handles freed.
+ *
+ * The kin differ in what takes the page's place (unmap_and_replace,
+ * unmap_and_duplicate) and in what else must agree (unmap_ref).  The code is
+ * compiled twice: for unmap_grant_ref alone, which is the hot one, and for the
+ * others together.
  *
  * Invariants: phase 2 of an element runs if its phase 1 took anything out,
  * whatever else happens (XSA-224); no page is released before the flush
  * decision that covers it; a handle dies exactly once.  A TLB flush is asked
  * for only if a mapping that was taken out may have been used.
  */
+#include <freehold/grant_ext.h>
+
 #include "grant/internal.h"
+
+/* Compiled for each caller, with what it knows of the kind. */
+#define PER_KIND static inline __attribute__((always_inline))
+
+enum unmap_kind { UNMAP_PLAIN, UNMAP_REPLACE, UNMAP_DUPLICATE, UNMAP_REF };
+
+/* What one element asks for. */
+struct unmap_want {
+    struct gnttab_unmap_grant_ref op;
+    /* of the other kinds only */
+    uint64_t new_addr; /* what is mapped there takes the place; 0: nothing */
+    uint32_t ref;      /* UNMAP_REF: what the handle must stand for */
+    uint16_t dom;
+};
 
 /* Unmaps on their way between taking the mapping out and releasing the page. */
 struct dying {
@@ -79,21 +100,40 @@ dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
         fh_gnt_count(&stats->retries, lost);
 }
 
+/* Puts what is mapped at want->new_addr in the place of the host mapping. */
+static int
+replace_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+             const struct fh_gnt_pte *pte, enum unmap_kind kind,
+             uint64_t new_addr)
+{
+    uint64_t old;
+
+    if (!ctx->ops->pt_replace || (pte->flags & GNTMAP_contains_pte) ||
+        (caller->flags & FH_GNT_DOM_TRANSLATED))
+        return FH_EOPNOTSUPP;
+    return ctx->ops->pt_replace(ctx->hv, caller, pte, new_addr,
+                                kind == UNMAP_DUPLICATE, &old);
+}
+
 /* Takes the host mapping out of the page tables. */
-static int16_t
+PER_KIND int16_t
 remove_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
-            const struct fh_gnt_slot *slot, uint64_t word,
-            const struct gnttab_unmap_grant_ref *op, struct dying *dying)
+            const struct fh_gnt_slot *slot, uint64_t word, enum unmap_kind kind,
+            const struct unmap_want *want, struct dying *dying)
 {
     const struct fh_gnt_pte pte = {
-        .host_addr = op->host_addr,
+        .host_addr = want->op.host_addr,
         .mfn = slot->entry->mfn,
         .flags = (uint32_t)(word & FH_SLOT_KEEP) | slot->avail,
-        .handle = op->handle,
+        .handle = want->op.handle,
     };
     uint64_t old;
-    const int r = ctx->ops->pt_remove(ctx->hv, caller, &pte, &old);
+    int r;
 
+    if (kind != UNMAP_PLAIN && want->new_addr)
+        r = replace_host(ctx, caller, &pte, kind, want->new_addr);
+    else
+        r = ctx->ops->pt_remove(ctx->hv, caller, &pte, &old);
     if (r < 0)
         return GNTST_general_error;
     dying->removed = true;
@@ -102,22 +142,38 @@ remove_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
     return GNTST_okay;
 }
 
+/* The mapping is the one that the caller means. */
+PER_KIND int16_t
+check_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+              const struct fh_gnt_entry *e, enum unmap_kind kind,
+              const struct unmap_want *want)
+{
+    if (!fh_gnt_may(ctx, caller, e->granter, GNTTABOP_unmap_grant_ref))
+        return GNTST_permission_denied;
+    if (kind == UNMAP_REF && e->granter->domid != want->dom)
+        return GNTST_bad_domain;
+    if (kind == UNMAP_REF && e->ref != want->ref)
+        return GNTST_bad_gntref;
+    return GNTST_okay;
+}
+
 /* Phase 1 on a claimed mapping; *@word loses what was taken out. */
-static int16_t
+PER_KIND int16_t
 unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
               const struct fh_gnt_slot *slot, uint64_t *word,
-              const struct gnttab_unmap_grant_ref *op,
+              enum unmap_kind kind, const struct unmap_want *want,
               struct dying *dying)
 {
     const struct fh_gnt_entry *e = slot->entry;
-    const bool dev = op->dev_bus_addr && (*word & GNTMAP_device_map);
-    const bool host = op->host_addr && (*word & GNTMAP_host_map);
+    const bool dev = want->op.dev_bus_addr && (*word & GNTMAP_device_map);
+    const bool host = want->op.host_addr && (*word & GNTMAP_host_map);
+    const int16_t status = check_claimed(ctx, caller, e, kind, want);
 
-    if (!fh_gnt_may(ctx, caller, e->granter, GNTTABOP_unmap_grant_ref))
-        return GNTST_permission_denied;
-    if (dev && op->dev_bus_addr != e->mfn << FH_PAGE_SHIFT)
+    if (status)
+        return status;
+    if (dev && want->op.dev_bus_addr != e->mfn << FH_PAGE_SHIFT)
         return GNTST_bad_dev_addr;
-    if (host && remove_host(ctx, caller, slot, *word, op, dying))
+    if (host && remove_host(ctx, caller, slot, *word, kind, want, dying))
         return GNTST_general_error;
     if (host)
         *word &= ~(uint64_t)GNTMAP_host_map;
@@ -127,20 +183,21 @@ unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
 }
 
 /* Phase 1 of one element. */
-static int16_t
+PER_KIND int16_t
 unmap_element(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
-              const struct gnttab_unmap_grant_ref *op,
+              enum unmap_kind kind, const struct unmap_want *want,
               struct dying *dying)
 {
     uint64_t word = 0, lost = 0;
-    struct fh_gnt_slot *slot = fh_slot_claim(caller, op->handle, &word, &lost);
+    struct fh_gnt_slot *slot =
+        fh_slot_claim(caller, want->op.handle, &word, &lost);
     int16_t status;
 
     if (lost)
         fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->retries, lost);
     if (!slot)
         return GNTST_bad_handle;
-    status = unmap_claimed(ctx, caller, slot, &word, op, dying);
+    status = unmap_claimed(ctx, caller, slot, &word, kind, want, dying);
     if (word & (GNTMAP_host_map | GNTMAP_device_map))
         fh_slot_unclaim(slot, word);
     else
@@ -148,11 +205,97 @@ unmap_element(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
     return status;
 }
 
-long
-fh_gnt_op_unmap(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
-                FH_SHARED struct gnttab_unmap_grant_ref *ops, uint32_t count,
-                uint32_t *done)
+/* ----------------------------------------------------- the four layouts -- */
+
+PER_KIND size_t
+want_bytes(enum unmap_kind kind)
 {
+    switch (kind) {
+    case UNMAP_PLAIN:
+        return sizeof(struct gnttab_unmap_grant_ref);
+    case UNMAP_REPLACE:
+        return sizeof(struct gnttab_unmap_and_replace);
+    case UNMAP_DUPLICATE:
+        return sizeof(struct fh_gnttab_unmap_and_duplicate);
+    case UNMAP_REF:
+        return sizeof(struct fh_gnttab_unmap_ref);
+    }
+    return 0;
+}
+
+PER_KIND size_t
+status_at(enum unmap_kind kind)
+{
+    switch (kind) {
+    case UNMAP_PLAIN:
+        return offsetof(struct gnttab_unmap_grant_ref, status);
+    case UNMAP_REPLACE:
+        return offsetof(struct gnttab_unmap_and_replace, status);
+    case UNMAP_DUPLICATE:
+        return offsetof(struct fh_gnttab_unmap_and_duplicate, status);
+    case UNMAP_REF:
+        return offsetof(struct fh_gnttab_unmap_ref, status);
+    }
+    return 0;
+}
+
+/* Reads one element of another kind than PLAIN, once. */
+PER_KIND void
+kin_read(enum unmap_kind kind, const FH_SHARED uint8_t *at,
+         struct unmap_want *want)
+{
+    union {
+        struct gnttab_unmap_and_replace replace;
+        struct fh_gnttab_unmap_and_duplicate duplicate;
+        struct fh_gnttab_unmap_ref by_ref;
+    } in;
+
+    fh_copy_in(&in, at, want_bytes(kind));
+    *want = (struct unmap_want){ 0 };
+    switch (kind) {
+    case UNMAP_PLAIN:
+        break;
+    case UNMAP_REPLACE:
+        want->op.host_addr = in.replace.host_addr;
+        want->new_addr = in.replace.new_addr;
+        want->op.handle = in.replace.handle;
+        break;
+    case UNMAP_DUPLICATE:
+        want->op.host_addr = in.duplicate.host_addr;
+        want->op.dev_bus_addr = in.duplicate.dev_bus_addr;
+        want->new_addr = in.duplicate.new_addr;
+        want->op.handle = in.duplicate.handle;
+        break;
+    case UNMAP_REF:
+        want->op.host_addr = in.by_ref.host_addr;
+        want->op.dev_bus_addr = in.by_ref.dev_bus_addr;
+        want->op.handle = in.by_ref.handle;
+        want->ref = in.by_ref.ref;
+        want->dom = in.by_ref.dom;
+        break;
+    }
+}
+
+PER_KIND void
+want_read(enum unmap_kind kind, const FH_SHARED uint8_t *at,
+          struct unmap_want *want)
+{
+    if (kind != UNMAP_PLAIN) {
+        kin_read(kind, at, want);
+        return;
+    }
+    fh_copy_in(&want->op, at, sizeof(want->op));
+}
+
+/* ------------------------------------------------------- the operations -- */
+
+PER_KIND long
+unmap_array(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+            enum unmap_kind kind, FH_SHARED uint8_t *ops, uint32_t count,
+            uint32_t *done)
+{
+    const size_t bytes = want_bytes(kind);
+    FH_SHARED uint8_t *at = ops;
     uint32_t i = 0;
     bool stop = false;
 
@@ -162,21 +305,65 @@ fh_gnt_op_unmap(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         const uint32_t end = i + n;
         struct dying dying = { 0 };
 
-        for (; i < end; i++) {
-            struct gnttab_unmap_grant_ref op;
+        for (; i < end; i++, at += bytes) {
+            struct unmap_want want;
+            int16_t status;
 
             stop = i && fh_gnt_must_stop(ctx);
             if (stop)
                 break;
-            fh_copy_in(&op, &ops[i], sizeof(op));
-            op.status = unmap_element(ctx, caller, &op, &dying);
-            fh_store_relaxed16(&ops[i].status, (uint16_t)op.status);
+            want_read(kind, at, &want);
+            status = unmap_element(ctx, caller, kind, &want, &dying);
+            fh_store_relaxed16(at + status_at(kind), (uint16_t)status);
         }
         dying_finish(ctx, caller, &dying, true);
     }
     fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->elements, i);
     *done = i;
     return i < count ? FH_GNT_E_PREEMPTED : 0;
+}
+
+long
+fh_gnt_op_unmap(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                FH_SHARED struct gnttab_unmap_grant_ref *ops, uint32_t count,
+                uint32_t *done)
+{
+    return unmap_array(ctx, caller, UNMAP_PLAIN, (FH_SHARED uint8_t *)ops,
+                       count, done);
+}
+
+static __attribute__((noinline)) long
+unmap_kin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+          enum unmap_kind kind, FH_SHARED void *ops, uint32_t count,
+          uint32_t *done)
+{
+    return unmap_array(ctx, caller, kind, ops, count, done);
+}
+
+long
+fh_gnt_op_unmap_and_replace(struct fh_gnt_ctx *ctx,
+                            struct fh_gnt_domain *caller,
+                            FH_SHARED struct gnttab_unmap_and_replace *ops,
+                            uint32_t count, uint32_t *done)
+{
+    return unmap_kin(ctx, caller, UNMAP_REPLACE, ops, count, done);
+}
+
+long
+fh_gnt_op_unmap_and_duplicate(
+    struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+    FH_SHARED struct fh_gnttab_unmap_and_duplicate *ops, uint32_t count,
+    uint32_t *done)
+{
+    return unmap_kin(ctx, caller, UNMAP_DUPLICATE, ops, count, done);
+}
+
+long
+fh_gnt_op_unmap_ref(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                    FH_SHARED struct fh_gnttab_unmap_ref *ops, uint32_t count,
+                    uint32_t *done)
+{
+    return unmap_kin(ctx, caller, UNMAP_REF, ops, count, done);
 }
 
 int16_t

@@ -145,7 +145,7 @@ w_pt_install(void *hv, struct fh_gnt_domain *mapper,
     if (!(pte->flags & GNTMAP_readonly))
         word |= W_PTE_RW;
     *old = fh_exchange64(&p->word, word);
-    if (*old & W_PTE_PRESENT)
+    if ((*old & W_PTE_PRESENT) && !(*old & W_PTE_OWN))
         fh_fetch_add32(&world_frame(hv, *old >> 8)->n_maps, UINT32_MAX);
     fh_fetch_add32(&world_frame(hv, pte->mfn)->n_maps, 1);
     return 0;
@@ -168,6 +168,27 @@ w_pt_remove(void *hv, struct fh_gnt_domain *mapper,
     *old = fh_exchange64(&p->word, 0);
     fh_fetch_add32(&world_frame(hv, pte->mfn)->n_maps, UINT32_MAX);
     return *old & W_PTE_ACCESSED ? FH_GNT_PT_ACCESSED : FH_GNT_PT_UNTOUCHED;
+}
+
+/* Single-threaded: the two entries change one after the other. */
+static int
+w_pt_replace(void *hv, struct fh_gnt_domain *mapper,
+             const struct fh_gnt_pte *pte, uint64_t new_addr, bool duplicate,
+             uint64_t *old)
+{
+    struct world_pte *from = pte_at(mapper, new_addr);
+    const uint64_t mine = from ? from->word : 0;
+    int r;
+
+    if (faulted(hv, W_PT_REPLACE) || !(mine & W_PTE_OWN))
+        return FH_EINVAL;
+    r = w_pt_remove(hv, mapper, pte, old);
+    if (r < 0)
+        return r;
+    pte_at(mapper, pte->host_addr)->word = mine & ~(uint64_t)W_PTE_ACCESSED;
+    if (!duplicate)
+        from->word = 0;
+    return mine & W_PTE_ACCESSED && !duplicate ? FH_GNT_PT_ACCESSED : r;
 }
 
 static void
@@ -239,6 +260,7 @@ static const struct fh_hv_ops world_ops = {
     .frame_unmap = w_frame_unmap,
     .pt_install = w_pt_install,
     .pt_remove = w_pt_remove,
+    .pt_replace = w_pt_replace,
     .tlb_flush = w_tlb_flush,
     .iommu_count = w_iommu_count,
     .iommu_map = w_iommu_map,
@@ -326,6 +348,12 @@ void
 world_touch(struct world_domain *d, uint32_t slot)
 {
     fh_fetch_or64(&d->ptes[slot].word, W_PTE_ACCESSED);
+}
+
+void
+world_map_own(struct world_domain *d, uint32_t slot, uint64_t mfn)
+{
+    d->ptes[slot].word = mfn << 8 | W_PTE_PRESENT | W_PTE_RW | W_PTE_OWN;
 }
 
 /* ------------------------------------------------------------ invariants -- */

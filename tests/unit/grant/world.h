@@ -30,6 +30,7 @@ enum world_op {
     W_FRAME_MAP,
     W_PT_INSTALL,
     W_PT_REMOVE,
+    W_PT_REPLACE,
     W_IOMMU_MAP,
     W_N_OPS
 };
@@ -46,7 +47,8 @@ struct world_frame {
 struct world_pte {
     uint64_t word; /* mfn << 8 | W_PTE_* */
 };
-enum { W_PTE_PRESENT = 1, W_PTE_RW = 2, W_PTE_ACCESSED = 4 };
+/* OWN: the guest's, of a page of its own. */
+enum { W_PTE_PRESENT = 1, W_PTE_RW = 2, W_PTE_ACCESSED = 4, W_PTE_OWN = 8 };
 
 struct world_domain {
     struct fh_gnt_domain gnt;
@@ -110,6 +112,10 @@ world_addr(uint32_t slot)
 /* A CPU uses the mapping in @slot. */
 void
 world_touch(struct world_domain *d, uint32_t slot);
+
+/* The guest of @d maps its own frame @mfn in @slot. */
+void
+world_map_own(struct world_domain *d, uint32_t slot, uint64_t mfn);
 
 /* Checks I1, I2, I3, I5 and I6 of the reference over everything; the world must
  * be quiescent.  NULL, or what is wrong. */
