@@ -33,6 +33,7 @@
 #include <xen/grant_table.h>
 
 #include <freehold/err.h>
+#include <freehold/tlb.h>
 
 #ifndef FH_SHARED /* as in base/shared.h: memory that a peer may be writing */
 #if defined(__clang__)
@@ -77,7 +78,18 @@ enum {
 enum {
     FH_GNT_PT_UNTOUCHED = 0, /* never used: no TLB can hold it */
     FH_GNT_PT_ACCESSED = 1,  /* may be cached: flush before the page goes */
+    FH_GNT_PT_IOTLB = 2,     /* or'ed in: devices walk the same table, and set
+                              * no accessed bit: flush the IOTLB as well */
 };
+
+/*
+ * What pt_install() may answer beside 0: it is there, but its accessed bit will
+ * not tell whether a TLB holds it, so always flush.  For tables that are walked
+ * without setting it (second-stage tables without accessed and dirty bits),
+ * processors that do not set it in one step with the check that the entry is
+ * present, guests that may write the bit.
+ */
+#define FH_GNT_PT_ALWAYS_FLUSH 1
 
 /*
  * One host mapping of a grant, as the page-table operations see it.
@@ -141,8 +153,9 @@ struct fh_hv_ops {
 
     /*
      * Puts a mapping at pte->host_addr of @mapper, accessed and dirty bits
-     * clear.  *@old gets the entry that was there.  Nonzero: refused,
-     * GNTST_general_error; nothing was changed.
+     * clear.  *@old gets the entry that was there.  Returns 0 or
+     * FH_GNT_PT_ALWAYS_FLUSH; anything else: refused, GNTST_general_error;
+     * nothing was changed.
      */
     int (*pt_install)(void *hv, struct fh_gnt_domain *mapper,
                       const struct fh_gnt_pte *pte, uint64_t *old);
@@ -150,8 +163,13 @@ struct fh_hv_ops {
      * Takes the mapping at @host_addr (which may differ from the one at map:
      * the guest chooses) out by one atomic exchange, if it maps pte->mfn with
      * exactly this access, and gives the entry taken in *@old.
-     * Returns FH_GNT_PT_UNTOUCHED or _ACCESSED, or negative: no such mapping,
-     * nothing changed, GNTST_general_error.  When in doubt, say accessed.
+     * Returns FH_GNT_PT_UNTOUCHED or what else of FH_GNT_PT_* is due, or
+     * negative: no such mapping, nothing changed, GNTST_general_error.
+     *
+     * UNTOUCHED is for an entry of the table that the processors walk, whose
+     * accessed bit was clear in the value that the exchange gave back, and was
+     * never cleared by anybody since pt_install() (else: fh_gnt_taint()).  When
+     * in doubt, say accessed.
      */
     int (*pt_remove)(void *hv, struct fh_gnt_domain *mapper,
                      const struct fh_gnt_pte *pte, uint64_t *old);
@@ -167,8 +185,17 @@ struct fh_hv_ops {
                       const struct fh_gnt_pte *pte, uint64_t new_addr,
                       bool duplicate, uint64_t *old);
     /* No CPU holds a translation that pt_remove() took from @mapper when this
-     * returns. */
+     * returns.  For a mapper without a struct fh_tlb; else it may be NULL. */
     void (*tlb_flush)(void *hv, struct fh_gnt_domain *mapper);
+    /* For a mapper with one: adds to @cpus (zeroed, FH_TLB_WORDS words) all
+     * processors that may hold translations of @mapper.  One enters
+     * itself there, then a full fence, before it first walks @mapper's tables;
+     * it leaves after a flush. */
+    void (*tlb_cpus)(void *hv, struct fh_gnt_domain *mapper, uint64_t *cpus);
+    /* Returns when each of @cpus has flushed all its translations, of any
+     * domain, that were there when this was called.  Whoever calls the engine
+     * must be able to serve such a flush while it waits for one. */
+    void (*tlb_flush_cpus)(void *hv, const uint64_t *cpus);
 
     /*
      * (optional, all or none) Strict IOMMU of a mapper with identity I/O
@@ -206,7 +233,8 @@ struct fh_gnt_ctx {
  * fh_gnt_ctx_init - make @ctx usable by one thread
  *
  * @cpu: less than the n_cpus of every domain it will act for; no two threads
- *       may use one number at the same time
+ *       may use one number at the same time; where there is a struct fh_tlb,
+ *       the number of the processor in it
  */
 void
 fh_gnt_ctx_init(struct fh_gnt_ctx *ctx, const struct fh_hv_ops *ops, void *hv,
@@ -220,8 +248,13 @@ struct fh_gnt_stats {
     uint64_t unmaps;          /* handles that ended */
     uint64_t copies;          /* copy elements that succeeded */
     uint64_t elements;        /* elements of all operations, failed or not */
-    uint64_t flushes;         /* TLB flushes asked of the embedder */
+    uint64_t flushes;         /* TLB flushes that the embedder made for it */
+    uint64_t flushes_asked;   /* batches that removed a used mapping: they led
+                               * to one of those, or ... */
+    uint64_t flushes_merged;  /* ... were served by others' */
     uint64_t flushes_elided;  /* batches that removed mappings, none used */
+    uint64_t cpus_interrupted; /* other CPUs, in all those flushes */
+    uint64_t cpus_skipped;    /* that had flushed by themselves meanwhile */
     uint64_t iotlb_flushes;
     uint64_t map_slow;        /* pins that read the shared entry */
     uint64_t retries;         /* compare-and-swaps that lost, and waits */
@@ -237,6 +270,7 @@ struct fh_gnt_domain_params {
     uint32_t flags;            /* FH_GNT_DOM_* */
     uint32_t n_cpus;           /* threads that may act for it, 1 .. */
     struct fh_gnt_stats *stats; /* n_cpus of them, zeroed; NULL if n_cpus 1 */
+    struct fh_tlb *tlb; /* the machine's, or NULL: each flush for itself */
 };
 
 /* Embed it.  All fields are the engine's; read uid, domid and flags freely. */
@@ -255,6 +289,7 @@ struct fh_gnt_domain {
     uint32_t fresh_slots; /* slots below were used once */
     uint32_t n_cpus;
     struct fh_gnt_stats *stats;
+    struct fh_tlb *tlb;
     struct fh_gnt_stats own_stats;
 };
 
@@ -405,6 +440,20 @@ fh_gnt_unmap_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
 int16_t
 fh_gnt_copy_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                 struct gnttab_copy *op);
+
+/*
+ * fh_gnt_taint - let the end of a mapping flush, whatever its entry says
+ *
+ * For an embedder that is about to clear the accessed bit of a grant's entry,
+ * or to let the guest edit it: before it does so, not after, and even if it
+ * flushes then.  (Between the clearing and its flush another CPU may unmap,
+ * find the bit clear and release the page.)
+ *
+ * Returns 0, or FH_ENOENT for a handle that is not live: its entry is gone.
+ * Threads: any.
+ */
+int
+fh_gnt_taint(struct fh_gnt_domain *mapper, uint32_t handle);
 
 /* ----------------------------------------------------------------- death -- */
 

@@ -31,6 +31,10 @@ struct fh_gnt_entry;
 
 #define FH_SLOT_LIVE 0x8000ull
 #define FH_SLOT_BUSY 0x4000ull
+/* The last unmap of this mapping flushes the TLBs, or the IOTLB, whatever it
+ * finds itself (flush.h). */
+#define FH_SLOT_TAINTED 0x2000ull
+#define FH_SLOT_IOTLB   0x1000ull
 /* The low bits are the mapping's GNTMAP flags. */
 #define FH_SLOT_KEEP                                                           \
     (GNTMAP_device_map | GNTMAP_host_map | GNTMAP_readonly |                   \
@@ -104,12 +108,12 @@ fh_chain_pop(const struct fh_gnt_domain *d, struct fh_slot_chain *chain)
     return slot;
 }
 
-/* Makes a slot of ours live. */
+/* Makes a slot of ours live.  @word: as it was, perhaps FH_SLOT_TAINTED. */
 static inline void
 fh_slot_publish(struct fh_gnt_slot *slot, uint64_t word, uint32_t flags)
 {
     /* H1 release, pairs with H2 in fh_slot_claim: the record is complete. */
-    fh_store_release64(&slot->word, (word & ~0xffffffffull) | FH_SLOT_LIVE |
+    fh_store_release64(&slot->word, word | FH_SLOT_LIVE |
                                         (flags & FH_SLOT_KEEP));
 }
 

@@ -7,6 +7,7 @@
  * effect undoes the earlier ones in reverse, flushed before the page is
  * released.  The handle becomes live last.
  */
+#include "grant/flush.h"
 #include "grant/internal.h"
 
 /* One call: what it carries from element to element. */
@@ -79,19 +80,34 @@ check_flags(const struct fh_gnt_domain *caller, uint32_t flags)
 static void
 undo_host(struct map_call *c, const struct fh_gnt_pte *pte)
 {
-    const struct fh_hv_ops *ops = c->ctx->ops;
-    struct fh_gnt_stats *stats = fh_gnt_my_stats(c->ctx, c->caller);
+    struct fh_gnt_due due = { .found = FH_GNT_PT_ACCESSED };
     uint64_t old;
 
-    (void)ops->pt_remove(c->ctx->hv, c->caller, pte, &old);
-    ops->tlb_flush(c->ctx->hv, c->caller);
-    fh_gnt_count(&stats->flushes, 1);
+    (void)c->ctx->ops->pt_remove(c->ctx->hv, c->caller, pte, &old);
+    fh_gnt_flush(c->ctx, c->caller, &due);
+}
+
+/* The host mapping.  GNTST_okay; *@word becomes tainted if its accessed bit is
+ * not to be believed. */
+static int16_t
+install(struct map_call *c, const struct fh_gnt_pte *pte, uint64_t *word)
+{
+    uint64_t old;
+    const int r = c->ctx->ops->pt_install(c->ctx->hv, c->caller, pte, &old);
+
+    if (!r)
+        return GNTST_okay;
+    if (r != FH_GNT_PT_ALWAYS_FLUSH)
+        return GNTST_general_error;
+    *word |= FH_SLOT_TAINTED;
+    return GNTST_okay;
 }
 
 /* The effects, on a pinned entry. */
 static int16_t
 map_pinned(struct map_call *c, struct fh_gnt_entry *e,
-           const struct gnttab_map_grant_ref *op, uint32_t handle)
+           const struct gnttab_map_grant_ref *op, uint32_t handle,
+           uint64_t *word)
 {
     const struct fh_hv_ops *ops = c->ctx->ops;
     const struct fh_gnt_pte pte = {
@@ -100,11 +116,9 @@ map_pinned(struct map_call *c, struct fh_gnt_entry *e,
         .flags = op->flags,
         .handle = handle,
     };
-    uint64_t old;
     int16_t status = GNTST_okay;
 
-    if ((op->flags & GNTMAP_host_map) &&
-        ops->pt_install(c->ctx->hv, c->caller, &pte, &old))
+    if ((op->flags & GNTMAP_host_map) && install(c, &pte, word))
         return GNTST_general_error;
     if (ops->iommu_count && c->caller != e->granter)
         status = fh_gnt_iommu_add(c->ctx, c->caller, e->mfn,
@@ -120,7 +134,7 @@ map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
               struct fh_gnt_domain *granter, struct gnttab_map_grant_ref *op)
 {
     const bool is_write = !(op->flags & GNTMAP_readonly);
-    const uint64_t word = fh_load_relaxed64(&slot->word);
+    uint64_t word = fh_load_relaxed64(&slot->word);
     const uint32_t handle =
         fh_slot_handle(c->caller, fh_slot_index(c->caller, slot), word);
     struct fh_gnt_entry *e = NULL;
@@ -129,7 +143,7 @@ map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
 
     if (status)
         return status;
-    status = map_pinned(c, e, op, handle);
+    status = map_pinned(c, e, op, handle, &word);
     if (status) {
         fh_gnt_unpin(c->ctx, c->caller, e, is_write);
         return status;

@@ -25,6 +25,7 @@ fh_gnt_domain_init(struct fh_gnt_domain *d,
         .n_cpus = params->stats ? params->n_cpus : 1,
     };
     d->stats = params->stats ? params->stats : &d->own_stats;
+    d->tlb = params->tlb;
 }
 
 size_t
@@ -160,7 +161,11 @@ fh_gnt_stats_read(const struct fh_gnt_domain *d, struct fh_gnt_stats *out)
         out->copies += fh_load_relaxed64(&s->copies);
         out->elements += fh_load_relaxed64(&s->elements);
         out->flushes += fh_load_relaxed64(&s->flushes);
+        out->flushes_asked += fh_load_relaxed64(&s->flushes_asked);
+        out->flushes_merged += fh_load_relaxed64(&s->flushes_merged);
         out->flushes_elided += fh_load_relaxed64(&s->flushes_elided);
+        out->cpus_interrupted += fh_load_relaxed64(&s->cpus_interrupted);
+        out->cpus_skipped += fh_load_relaxed64(&s->cpus_skipped);
         out->iotlb_flushes += fh_load_relaxed64(&s->iotlb_flushes);
         out->map_slow += fh_load_relaxed64(&s->map_slow);
         out->retries += fh_load_relaxed64(&s->retries);

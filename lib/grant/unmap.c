@@ -16,6 +16,7 @@
  */
 #include <freehold/grant_ext.h>
 
+#include "grant/flush.h"
 #include "grant/internal.h"
 
 /* Compiled for each caller, with what it knows of the kind. */
@@ -35,9 +36,7 @@ struct unmap_want {
 /* Unmaps on their way between taking the mapping out and releasing the page. */
 struct dying {
     struct fh_slot_chain slots; /* dead, entries still pinned */
-    bool removed;               /* some host mapping was taken out ... */
-    bool accessed;              /* ... that a TLB may hold */
-    bool iotlb;
+    struct fh_gnt_due due;
 };
 
 /* Ends the claimed mapping @slot: no access is left but what TLBs hold. */
@@ -50,40 +49,22 @@ dying_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
 
     if (ctx->ops->iommu_count && mapper != e->granter &&
         fh_gnt_iommu_sub(ctx, mapper, e->mfn, word & GNTMAP_readonly))
-        dying->iotlb = true;
+        dying->due.n_io++;
+    fh_gnt_due_end(&dying->due, word);
     fh_slot_unclaim(slot, word & ~FH_SLOT_LIVE);
     fh_chain_push(mapper, &dying->slots, slot);
 }
 
-static void
-flush(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
-      const struct dying *dying, bool tlb)
-{
-    struct fh_gnt_stats *stats = fh_gnt_my_stats(ctx, mapper);
-
-    if (tlb && dying->accessed) {
-        ctx->ops->tlb_flush(ctx->hv, mapper);
-        fh_gnt_count(&stats->flushes, 1);
-    } else if (tlb && dying->removed) {
-        fh_gnt_count(&stats->flushes_elided, 1);
-    }
-    if (dying->iotlb) {
-        ctx->ops->iommu_flush(ctx->hv, mapper);
-        fh_gnt_count(&stats->iotlb_flushes, 1);
-    }
-}
-
-/* Flushes what @dying asks for, releases the pages and frees the handles.
- * @tlb: false when no TLB can hold anything of @mapper any more */
+/* Flushes what is due, releases the pages and frees the handles. */
 static void
 dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
-                    struct dying *dying, bool tlb)
+             struct dying *dying)
 {
     struct fh_gnt_stats *stats = fh_gnt_my_stats(ctx, mapper);
     uint32_t i = dying->slots.head;
     uint64_t lost = 0;
 
-    flush(ctx, mapper, dying, tlb);
+    fh_gnt_flush(ctx, mapper, &dying->due);
     if (!i)
         return;
     fh_gnt_count(&stats->unmaps, dying->slots.n);
@@ -118,13 +99,14 @@ replace_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
 /* Takes the host mapping out of the page tables. */
 PER_KIND int16_t
 remove_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
-            const struct fh_gnt_slot *slot, uint64_t word, enum unmap_kind kind,
-            const struct unmap_want *want, struct dying *dying)
+            const struct fh_gnt_slot *slot, uint64_t *word,
+            enum unmap_kind kind, const struct unmap_want *want,
+            struct dying *dying)
 {
     const struct fh_gnt_pte pte = {
         .host_addr = want->op.host_addr,
         .mfn = slot->entry->mfn,
-        .flags = (uint32_t)(word & FH_SLOT_KEEP) | slot->avail,
+        .flags = (uint32_t)(*word & FH_SLOT_KEEP) | slot->avail,
         .handle = want->op.handle,
     };
     uint64_t old;
@@ -136,9 +118,8 @@ remove_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         r = ctx->ops->pt_remove(ctx->hv, caller, &pte, &old);
     if (r < 0)
         return GNTST_general_error;
-    dying->removed = true;
-    if (r != FH_GNT_PT_UNTOUCHED)
-        dying->accessed = true;
+    fh_gnt_due_host(&dying->due, r);
+    *word &= ~(uint64_t)GNTMAP_host_map;
     return GNTST_okay;
 }
 
@@ -173,10 +154,8 @@ unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         return status;
     if (dev && want->op.dev_bus_addr != e->mfn << FH_PAGE_SHIFT)
         return GNTST_bad_dev_addr;
-    if (host && remove_host(ctx, caller, slot, *word, kind, want, dying))
+    if (host && remove_host(ctx, caller, slot, word, kind, want, dying))
         return GNTST_general_error;
-    if (host)
-        *word &= ~(uint64_t)GNTMAP_host_map;
     if (dev)
         *word &= ~(uint64_t)GNTMAP_device_map;
     return GNTST_okay;
@@ -199,7 +178,7 @@ unmap_element(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         return GNTST_bad_handle;
     status = unmap_claimed(ctx, caller, slot, &word, kind, want, dying);
     if (word & (GNTMAP_host_map | GNTMAP_device_map))
-        fh_slot_unclaim(slot, word);
+        fh_slot_unclaim(slot, word | fh_gnt_due_later(&dying->due, word));
     else
         dying_add(ctx, caller, slot, word, dying);
     return status;
@@ -316,7 +295,7 @@ unmap_array(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
             status = unmap_element(ctx, caller, kind, &want, &dying);
             fh_store_relaxed16(at + status_at(kind), (uint16_t)status);
         }
-        dying_finish(ctx, caller, &dying, true);
+        dying_finish(ctx, caller, &dying);
     }
     fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->elements, i);
     *done = i;
@@ -391,7 +370,8 @@ fh_gnt_release_maps(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
         if (word & FH_SLOT_LIVE)
             dying_add(ctx, mapper, slot, word, &dying);
     }
-    dying_finish(ctx, mapper, &dying, false);
+    dying.due.words &= ~FH_SLOT_TAINTED; /* no TLB holds anything of it */
+    dying_finish(ctx, mapper, &dying);
     *cursor = i;
     return i < end ? FH_GNT_E_PREEMPTED : 0;
 }
