@@ -213,6 +213,19 @@ struct fh_hv_ops {
                        bool to_readonly);
     void (*iommu_flush)(void *hv, struct fh_gnt_domain *mapper);
 
+    /*
+     * (optional, both or none: cache_flush answers FH_ENOSYS) frame_owner():
+     * the domain that machine frame @mfn belongs to, with a reference on it and
+     * one on the frame (given back by domain_put and frame_put), or NULL: not
+     * RAM, or nobody's.  cache_flush(): cleans (GNTTAB_CACHE_CLEAN) and
+     * invalidates (_INVAL) @n bytes at @offset of it, all within the page.
+     * Who may: the owner, and a mapper whose iommu_count() word of the frame is
+     * not 0, be there an IOMMU or not.
+     */
+    struct fh_gnt_domain *(*frame_owner)(void *hv, uint64_t mfn);
+    int (*cache_flush)(void *hv, uint64_t mfn, uint32_t offset, uint32_t n,
+                       uint32_t op);
+
     /* (optional) Entry @ref of @d, for which fh_gnt_entry_set() asked so, lost
      * its last pin: tell the granter's guest. */
     void (*domain_kick)(void *hv, struct fh_gnt_domain *d, uint32_t ref);
@@ -400,6 +413,13 @@ fh_gnt_op_entry_flags(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                       FH_SHARED struct fh_gnttab_entry_flags *ops,
                       uint32_t count, uint32_t *done);
 
+/* An element that fails ends the call with its error, *@done elements before
+ * it: there is no status to write. */
+FH_MUST_CHECK long
+fh_gnt_op_cache_flush(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                      FH_SHARED struct gnttab_cache_flush *ops, uint32_t count,
+                      uint32_t *done);
+
 /* A grant-table hypercall as a guest makes it. */
 struct fh_gnt_call {
     uint32_t cmd; /* GNTTABOP_* or FH_GNTTABOP_*; continuation bits above 12 */
@@ -415,9 +435,9 @@ struct fh_gnt_call {
  *        (it answers -EFAULT itself when it cannot); on FH_GNT_E_PREEMPTED the
  *        call is advanced, and made again as it stands it goes on
  *
- * Returns what the guest gets: 0 when every element was worked on, each with its
- * own status, or a negative error (FH_ENOSYS: no such operation; FH_EINVAL: a
- * negative count, a count that the operation does not take, or continuation
+ * Returns what the guest gets: 0 when every element was worked on, each with
+ * its own status, or a negative error (FH_ENOSYS: no such operation; FH_EINVAL:
+ * a negative count, a count that the operation does not take, or continuation
  * bits that it does not have; others by the operation's own rules);
  * or FH_GNT_E_PREEMPTED, which the embedder does not show to the guest.
  * Threads and blocking as fh_gnt_op_map().

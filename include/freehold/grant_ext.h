@@ -5,8 +5,8 @@
  *
  * They are called like the others, fh_gnt_hypercall() with an array of the
  * structure and a count, and have numbers far above Xen's, so that a later
- * Xen's own numbers will not meet them.  A guest finds out whether they exist by
- * calling one with a count of 0: 0, or -ENOSYS on another hypervisor.  The
+ * Xen's own numbers will not meet them.  A guest finds out whether they exist
+ * by calling one with a count of 0: 0, or -ENOSYS on another hypervisor.  The
  * layouts are the same for 32-bit callers; every status is one of GNTST_*.
  */
 #include <stddef.h>
@@ -23,8 +23,8 @@
  * unmap_and_duplicate: as unmap_grant_ref, but where the granted page was
  * mapped the caller finds, from one instruction to the next, another page of
  * its own: the one that is mapped at @new_addr, which stays mapped there as
- * well.  (unmap_and_replace takes it away from there, so that each unmap needs a
- * spare mapping of its own.)
+ * well.  (unmap_and_replace takes it away from there, so that each unmap needs
+ * a spare mapping of its own.)
  *
  * @new_addr: a linear address of the caller that maps a page which is not
  *            granted by anybody; 0: plain unmap

@@ -2,10 +2,10 @@
 /*
  * grant_table_op: one entry for all operations.
  *
- * Invariants: the array is the only state of a call that is cut short, so it can
- * be continued by anybody, on another CPU, after a migration; what is returned
- * to the guest is 0 or negative, and 0 only when nothing is left (XSA-316,
- * XSA-318).
+ * Invariants: the array is the only state of a call that is cut short (and, for
+ * set_version, the caller's table), so it can be continued by anybody, on
+ * another CPU; what is returned to the guest is 0 or negative, and 0 only when
+ * nothing is left (XSA-316, XSA-318).
  */
 #include <freehold/grant_ext.h>
 
@@ -26,6 +26,8 @@ fh_gnt_op_bytes(uint32_t cmd)
         return sizeof(struct gnttab_copy);
     case GNTTABOP_unmap_and_replace:
         return sizeof(struct gnttab_unmap_and_replace);
+    case GNTTABOP_cache_flush:
+        return sizeof(struct gnttab_cache_flush);
     case FH_GNTTABOP_unmap_and_duplicate:
         return sizeof(struct fh_gnttab_unmap_and_duplicate);
     case FH_GNTTABOP_unmap_ref:
@@ -49,6 +51,8 @@ fh_gnt_op_run(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         return fh_gnt_op_copy(ctx, caller, arg, count, done);
     case GNTTABOP_unmap_and_replace:
         return fh_gnt_op_unmap_and_replace(ctx, caller, arg, count, done);
+    case GNTTABOP_cache_flush:
+        return fh_gnt_op_cache_flush(ctx, caller, arg, count, done);
     case FH_GNTTABOP_unmap_and_duplicate:
         return fh_gnt_op_unmap_and_duplicate(ctx, caller, arg, count, done);
     case FH_GNTTABOP_unmap_ref:
@@ -83,9 +87,13 @@ fh_gnt_hypercall(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
 
     if (r)
         return r;
-    r = fh_gnt_op_run(ctx, caller, cmd, call->arg, call->count, &done);
+    if (call->is_32bit)
+        r = fh_gnt_compat_run(ctx, caller, cmd, call->arg, call->count, &done);
+    else
+        r = fh_gnt_op_run(ctx, caller, cmd, call->arg, call->count, &done);
     call->arg = (FH_SHARED uint8_t *)call->arg +
-                (size_t)done * fh_gnt_op_bytes(cmd);
+                (size_t)done * (call->is_32bit ? fh_gnt_compat_bytes(cmd)
+                                               : fh_gnt_op_bytes(cmd));
     call->count -= done;
     if (r < 0)
         return r;

@@ -156,16 +156,6 @@ fh_gnt_pin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint32_t ref,
     return fh_gnt_pin_slowly(ctx, e, caller, is_write, use);
 }
 
-/* Element size of operation @cmd; 0: there is none. */
-uint32_t
-fh_gnt_op_bytes(uint32_t cmd);
-
-/* Operation @cmd on an array in the layouts of a 64-bit caller. */
-long
-fh_gnt_op_run(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
-              uint32_t cmd, FH_SHARED void *arg, uint32_t count,
-              uint32_t *done);
-
 /* GNTST_* for a verdict of frame_get(). */
 int16_t
 fh_gnt_frame_status(int verdict);
@@ -181,3 +171,23 @@ fh_gnt_iommu_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
 bool
 fh_gnt_iommu_sub(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
                  uint64_t mfn, bool readonly);
+
+/* ---------------------------------- whole calls (hypercall.c, compat.c) -- */
+
+/* Element size of operation @cmd; 0: there is none. */
+uint32_t
+fh_gnt_op_bytes(uint32_t cmd);
+
+/* Operation @cmd on an array in the layouts of a 64-bit caller. */
+long
+fh_gnt_op_run(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+              uint32_t cmd, FH_SHARED void *arg, uint32_t count,
+              uint32_t *done);
+
+/* The same for 32-bit callers. */
+uint32_t
+fh_gnt_compat_bytes(uint32_t cmd);
+long
+fh_gnt_compat_run(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                  uint32_t cmd, FH_SHARED void *arg, uint32_t count,
+                  uint32_t *done);

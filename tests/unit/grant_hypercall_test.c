@@ -142,7 +142,7 @@ hypercall__refuses_whole_calls_as_the_table_says(void **state)
     }
 }
 
-/* ------------------------------------------- unmap_and_replace, _duplicate -- */
+/* ---------------------------------------- unmap_and_replace, _duplicate -- */
 
 static void
 replace__puts_another_page_in_the_place(void **state)
@@ -284,7 +284,7 @@ replace__flushes_for_either_page(void **state)
     EXPECT(!world_check(&f->w), "%s", world_check(&f->w));
 }
 
-/* --------------------------------------------------------------- unmap_ref -- */
+/* ------------------------------------------------------------ unmap_ref -- */
 
 static const struct {
     const char *name;
@@ -322,7 +322,7 @@ unmap_ref__wants_handle_and_grant_to_agree(void **state)
     EXPECT_EQ(f->granter->refs, 0);
 }
 
-/* ------------------------------------------------------------- entry_flags -- */
+/* ---------------------------------------------------------- entry_flags -- */
 
 static void
 entry_flags__say_whether_a_notification_will_come(void **state)
@@ -364,6 +364,113 @@ entry_flags__say_whether_a_notification_will_come(void **state)
     EXPECT(!world_check(&f->w), "%s", world_check(&f->w));
 }
 
+/* ---------------------------------------------------------- cache_flush -- */
+
+static const struct {
+    const char *name;
+    struct gnttab_cache_flush op;
+    long want;
+} cache_cases[] = {
+    { "own page",
+      { .a.dev_bus_addr = 0x1020000, .length = 4096, .op = 3 }, 0 },
+    { "the last byte",
+      { .a.dev_bus_addr = 0x1020000, .offset = 4095, .length = 1, .op = 1 },
+      0 },
+    { "bits below the page mean nothing",
+      { .a.dev_bus_addr = 0x1020fff, .length = 1, .op = 1 }, 0 },
+    { "nothing of it", { .a.dev_bus_addr = 0x1020000, .op = 1 }, 0 },
+    { "nothing to do", { .a.dev_bus_addr = 0x1020000, .length = 1 }, 0 },
+    { "beyond the end (XSA-447)",
+      { .a.dev_bus_addr = 0x1020000, .offset = 1, .length = 4096, .op = 1 },
+      FH_EINVAL },
+    { "wraps 16 bits (XSA-447)",
+      { .a.dev_bus_addr = 0x1020000, .offset = 0xfff, .length = 0xffff,
+        .op = 1 }, FH_EINVAL },
+    { "offset of another page",
+      { .a.dev_bus_addr = 0x1020000, .offset = 4096, .op = 1 }, FH_EINVAL },
+    { "no such operation",
+      { .a.dev_bus_addr = 0x1020000, .length = 1, .op = 4 }, FH_EINVAL },
+    { "by reference",
+      { .length = 1, .op = 1 | GNTTAB_CACHE_SOURCE_GREF }, FH_EOPNOTSUPP },
+    { "nobody's page (XSA-232)",
+      { .a.dev_bus_addr = 0x1100000, .length = 1, .op = 1 }, FH_EPERM },
+    { "no memory there",
+      { .a.dev_bus_addr = ~0ull, .length = 1, .op = 1 }, FH_EPERM },
+    { "a page that is not mapped",
+      { .a.dev_bus_addr = 0x1000000, .length = 1, .op = 1 }, FH_EINVAL },
+};
+
+static void
+cache_flush__answers_as_the_table_says(void **state)
+{
+    struct fixture *f = *state;
+
+    f->w.iommu = true;
+    for (size_t i = 0; i < FH_ARRAY_SIZE(cache_cases); i++) {
+        struct gnttab_cache_flush op = cache_cases[i].op;
+        const bool runs = !cache_cases[i].want && op.length && op.op;
+
+        f->w.cache.calls = 0;
+        EXPECT_EQ(call(f, f->mapper, GNTTABOP_cache_flush, &op, 1),
+                  cache_cases[i].want, "%s", cache_cases[i].name);
+        EXPECT_EQ(f->w.cache.calls, runs, "%s", cache_cases[i].name);
+        EXPECT(!world_check(&f->w), "%s: %s", cache_cases[i].name,
+               world_check(&f->w));
+        if (runs)
+            EXPECT(f->w.cache.mfn == 0x1020 &&
+                       f->w.cache.offset == op.offset &&
+                       f->w.cache.n == op.length && f->w.cache.op == op.op,
+                   "%s", cache_cases[i].name);
+    }
+}
+
+static void
+cache_flush__of_a_mapped_page_while_it_is_mapped(void **state)
+{
+    struct fixture *f = *state;
+    struct gnttab_map_grant_ref m;
+    struct gnttab_cache_flush op = { .length = 64, .op = GNTTAB_CACHE_CLEAN };
+
+    f->w.iommu = true;
+    m = map(f, f->mapper, 8, GNTMAP_host_map, 0);
+    op.a.dev_bus_addr = m.dev_bus_addr;
+    EXPECT_EQ(call(f, f->mapper, GNTTABOP_cache_flush, &op, 1), 0);
+    EXPECT_EQ(f->w.cache.calls, 1);
+    EXPECT_EQ(call(f, f->hvm, GNTTABOP_cache_flush, &op, 1), FH_EINVAL,
+              "somebody else's mapping");
+    EXPECT_EQ(call(f, f->granter, GNTTABOP_cache_flush, &op, 1), 0, "owner");
+    EXPECT_EQ(unmap(f, f->mapper, m.handle, 0, 0), 0);
+    EXPECT_EQ(call(f, f->mapper, GNTTABOP_cache_flush, &op, 1), FH_EINVAL);
+    for (uint64_t k = 0; k < 3; k++) {
+        f->w.calls = 0;
+        f->w.fail_at = k; /* frame_owner, may, cache_flush */
+        EXPECT(call(f, f->granter, GNTTABOP_cache_flush, &op, 1) < 0);
+        f->w.fail_at = UINT64_MAX;
+        EXPECT(!world_check(&f->w), "%s", world_check(&f->w));
+    }
+    f->w.ops.cache_flush = NULL;
+    EXPECT_EQ(call(f, f->granter, GNTTABOP_cache_flush, &op, 1), FH_ENOSYS,
+              "as on x86");
+}
+
+/* Continuation bits are legal here, and say nothing: a flush is one step. */
+static void
+cache_flush__takes_continuation_bits_and_ends_at_an_error(void **state)
+{
+    struct fixture *f = *state;
+    struct gnttab_cache_flush ops[3] = {
+        { .a.dev_bus_addr = 0x1020000, .length = 1, .op = 1 },
+        { .a.dev_bus_addr = 0x1020000, .length = 1, .op = 4 },
+        { .a.dev_bus_addr = 0x1020000, .length = 1, .op = 1 },
+    };
+    struct fh_gnt_call c = { .cmd = GNTTABOP_cache_flush | 0xabcdeu << 12,
+                             .arg = ops, .count = 3 };
+
+    EXPECT_EQ(fh_gnt_hypercall(&f->ctx, &f->mapper->gnt, &c), FH_EINVAL);
+    EXPECT_EQ(f->w.cache.calls, 1);
+    EXPECT_EQ(c.count, 2, "where it stopped");
+}
+
 static void
 histogram__counts_entries_by_their_pins(void **state)
 {
@@ -400,6 +507,9 @@ main(void)
         TEST(replace__flushes_for_either_page),
         TEST(unmap_ref__wants_handle_and_grant_to_agree),
         TEST(entry_flags__say_whether_a_notification_will_come),
+        TEST(cache_flush__answers_as_the_table_says),
+        TEST(cache_flush__of_a_mapped_page_while_it_is_mapped),
+        TEST(cache_flush__takes_continuation_bits_and_ends_at_an_error),
         TEST(histogram__counts_entries_by_their_pins),
     };
 

@@ -230,6 +230,36 @@ w_iommu_flush(void *hv, struct fh_gnt_domain *mapper)
     fh_fetch_add64(&dom_of(mapper)->io_flushes, 1);
 }
 
+static struct fh_gnt_domain *
+w_frame_owner(void *hv, uint64_t mfn)
+{
+    struct world *w = hv;
+    struct world_frame *f = world_frame(w, mfn);
+
+    if (faulted(w, W_FRAME_OWNER) || !f || f->owner >= WORLD_DOMAINS)
+        return NULL;
+    fh_fetch_add32(&f->refs, 1);
+    fh_fetch_add32(&w->dom[f->owner].refs, 1);
+    return &w->dom[f->owner].gnt;
+}
+
+static int
+w_cache_flush(void *hv, uint64_t mfn, uint32_t offset, uint32_t n, uint32_t op)
+{
+    struct world *w = hv;
+
+    if (faulted(w, W_CACHE_FLUSH))
+        return FH_EIO;
+    if (offset + n > FH_PAGE_BYTES || !world_frame(w, mfn)->refs)
+        abort();
+    w->cache.calls++;
+    w->cache.mfn = mfn;
+    w->cache.offset = offset;
+    w->cache.n = n;
+    w->cache.op = op;
+    return 0;
+}
+
 static void
 w_domain_kick(void *hv, struct fh_gnt_domain *d, uint32_t ref)
 {
@@ -266,6 +296,8 @@ static const struct fh_hv_ops world_ops = {
     .iommu_map = w_iommu_map,
     .iommu_unmap = w_iommu_unmap,
     .iommu_flush = w_iommu_flush,
+    .frame_owner = w_frame_owner,
+    .cache_flush = w_cache_flush,
     .domain_kick = w_domain_kick,
     .preempt = w_preempt,
 };

@@ -32,6 +32,8 @@ enum world_op {
     W_PT_REMOVE,
     W_PT_REPLACE,
     W_IOMMU_MAP,
+    W_FRAME_OWNER,
+    W_CACHE_FLUSH,
     W_N_OPS
 };
 
@@ -78,6 +80,11 @@ struct world {
     /* preempt after every @preempt_every asks; 0 never */
     uint32_t preempt_every, preempt_asks;
     bool iommu;
+    /* the last cache_flush */
+    struct {
+        uint32_t calls, offset, n, op;
+        uint64_t mfn;
+    } cache;
     /* called before each operation of the embedder */
     void (*hook)(struct world *w, void *arg);
     void *hook_arg;
