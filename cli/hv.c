@@ -25,6 +25,7 @@ struct hv_options {
     const char *lib_dir;
     uint32_t uid_base;
     uint32_t ready_fd;
+    uint32_t threads;
     bool foreground;
     bool json;
 };
@@ -64,6 +65,11 @@ static const struct fh_opt start_options[] = {
       .arg = "UID", .min = 1, .max = MAX_UID_BASE,
       .help = "as root: domain N runs as uid UID + N\n"
               "(default: a block that no other hypervisor has)" },
+    { .name = "threads", .kind = FH_OPT_NUMBER, .offset = AT(threads),
+      .arg = "N", .max = FH_HV_THREADS_MAX,
+      .help = "serve grant hypercalls by N threads; 0 or 1: by the\n"
+              "one that does everything else (default: one for each\n"
+              "CPU, at most 4)" },
     { .name = "lib-dir", .kind = FH_OPT_STRING, .offset = AT(lib_dir),
       .arg = "DIR",
       .help = "where libxengnttab.so.1 and libxenevtchn.so.1 of\n"
@@ -98,7 +104,7 @@ static const struct fh_opt_cmd start_cmd = {
 struct words {
     char *word[MAX_WORDS];
     int n;
-    char number[2][16];
+    char number[3][16];
 };
 
 static void
@@ -116,6 +122,7 @@ hv_start(int argc, char **argv)
     struct hv_options o = {
         .uid_base = fh_place_uids(FH_HV_UID_BASE_DEFAULT, FH_HV_UID_BLOCK),
         .ready_fd = UINT32_MAX,
+        .threads = UINT32_MAX,
     };
     char hv_dir[FH_PLACE_PATH], run_dir[FH_PLACE_PATH], libs[FH_PLACE_PATH];
     struct words w = { .n = 0 };
@@ -137,6 +144,9 @@ hv_start(int argc, char **argv)
         add_word(&w, "--uid-base", w.number[0]);
     if (o.ready_fd != UINT32_MAX)
         add_word(&w, "--ready-fd", w.number[1]);
+    snprintf(w.number[2], sizeof(w.number[2]), "%u", o.threads);
+    if (o.threads != UINT32_MAX)
+        add_word(&w, "--threads", w.number[2]);
     if (o.foreground)
         add_word(&w, "--foreground", NULL);
     prctl(PR_SET_NAME, "fhv");

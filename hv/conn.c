@@ -2,6 +2,11 @@
 /*
  * Hypercall connections.
  *
+ * A connection lives on one thread at a time, which alone touches it: it begins
+ * on the control thread, and one that maps grants moves to a hypercall thread
+ * when it has said what it is for.  When the domain dies, the control thread
+ * shuts the socket down, and the connection's thread ends it.
+ *
  * One call runs per connection.  While it does, the socket is not read: a
  * client that sends more waits in its own socket buffer.  A call that has
  * elements left after a slice goes on in the loop's work list.  A client that
@@ -55,19 +60,32 @@ fh_hv_reply_fd(struct fh_hv_reply *reply, int fd, bool close_after)
 }
 
 void
-fh_hv_spend(struct fh_hv_domain *dom, uint32_t n)
+fh_hv_spend(struct fh_hv_thread *th, struct fh_hv_domain *dom, uint32_t n)
 {
-    if (dom->turn != dom->hv->turn) {
-        dom->turn = dom->hv->turn;
-        dom->spent = 0;
+    struct fh_hv_tally *tally = &dom->tally[th->index];
+
+    if (tally->turn != th->turn) {
+        tally->turn = th->turn;
+        tally->spent = 0;
     }
-    dom->spent += n;
+    tally->spent += n;
 }
 
 bool
-fh_hv_may_spend(const struct fh_hv_domain *dom)
+fh_hv_may_spend(const struct fh_hv_thread *th, const struct fh_hv_domain *dom)
 {
-    return dom->turn != dom->hv->turn || dom->spent < FH_HV_TURN;
+    const struct fh_hv_tally *tally = &dom->tally[th->index];
+
+    return tally->turn != th->turn || tally->spent < FH_HV_TURN;
+}
+
+void
+fh_hv_count_elements(struct fh_hv_conn *conn, enum fh_hv_op op, uint32_t n)
+{
+    struct fh_hv_thread *th = conn->src.th;
+
+    fh_hv_count(&th->tally.counts.elements[op], n);
+    fh_hv_count(&conn->dom->tally[th->index].counts.elements[op], n);
 }
 
 /* ------------------------------------------------------------- life, death */
@@ -99,6 +117,7 @@ static void
 conn_end(struct fh_hv_conn *conn)
 {
     struct fh_hv_domain *dom = conn->dom;
+    const bool locked = fh_hv_lock(conn->src.th);
 
     area_free(conn);
     if (conn->rx_fd >= 0)
@@ -106,9 +125,11 @@ conn_end(struct fh_hv_conn *conn)
     LIST_REMOVE(conn, link);
     dom->n_conns--;
     conn->hv->n_conns--;
+    conn->src.th->n_conns--;
     fh_hv_fds_drop(dom, 2);
-    fh_hv_domain_put(dom);
-    SLIST_INSERT_HEAD(&conn->hv->dead, &conn->src, dead_link);
+    fh_hv_domain_conn_gone(conn->src.th, dom);
+    SLIST_INSERT_HEAD(&conn->src.th->dead, &conn->src, dead_link);
+    fh_hv_unlock(conn->src.th, locked);
 }
 
 /* Gives up a slice of what the connection holds.  True: there is more. */
@@ -146,9 +167,45 @@ fh_hv_conn_close(struct fh_hv_conn *conn)
     if (conn->is_closing)
         return;
     conn->is_closing = true;
-    fh_hv_bury(conn->hv, &conn->src); /* src.free is NULL until conn_end() */
+    const bool locked = fh_hv_lock(conn->src.th);
+
+    fh_hv_bury(&conn->src); /* src.free is NULL until conn_end() */
+    fh_hv_unlock(conn->src.th, locked);
     conn->src.free = conn_free;
-    fh_hv_enqueue(conn->hv, &conn->work);
+    fh_hv_enqueue(conn->src.th, &conn->work);
+}
+
+void
+fh_hv_conn_cut(struct fh_hv_conn *conn)
+{
+    if (conn->src.th->index == 0)
+        fh_hv_conn_close(conn);
+    else if (conn->src.fd >= 0) /* its thread sees it hang up */
+        shutdown(conn->src.fd, SHUT_RDWR);
+}
+
+/* Moves the connection to the thread that will serve it. */
+static void
+conn_place(struct fh_hv_conn *conn)
+{
+    struct fh_hv_thread *from = conn->src.th;
+    struct fh_hv_thread *th;
+
+    if (conn->kind != FH_HV_KIND_GNTTAB || from->index)
+        return;
+    th = fh_hv_thread_pick(conn->dom);
+    if (!th)
+        return;
+    (void)epoll_ctl(from->epfd, EPOLL_CTL_DEL, conn->src.fd, NULL);
+    from->n_conns--;
+    th->n_conns++;
+    /* From here on it is that thread's, unless that fails. */
+    if (!fh_hv_watch(th, &conn->src, EPOLLIN))
+        return;
+    th->n_conns--;
+    from->n_conns++;
+    if (fh_hv_watch(from, &conn->src, EPOLLIN))
+        fh_hv_conn_close(conn);
 }
 
 /* ------------------------------------------------------------------- calls */
@@ -244,16 +301,16 @@ call_run(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
 static bool
 call_slice(struct fh_hv_conn *conn)
 {
-    struct fh_hv *hv = conn->hv;
+    struct fh_hv_thread *th = conn->src.th;
     struct fh_hv_reply reply = { .rsp.rc = 0 };
 
-    if (!fh_hv_may_spend(conn->dom))
+    if (!fh_hv_may_spend(th, conn->dom))
         return true;
-    fh_hv_spend(conn->dom, FH_HV_CALL_COST);
-    hv->caller = conn;
+    fh_hv_spend(th, conn->dom, FH_HV_CALL_COST);
+    th->caller = conn;
     int r = call_run(conn, &reply);
-    hv->caller = NULL;
-    fh_hv_ending_run(hv);
+    th->caller = NULL;
+    fh_hv_ending_run(th);
     if (r == FH_HV_MORE)
         return true;
     reply.rsp.rc = r;
@@ -275,10 +332,10 @@ conn_step(struct fh_hv *hv, struct fh_hv_work *work)
 
     if (conn->is_ended || (!conn->is_busy && !conn->is_closing))
         return FH_HV_STEP_DONE;
-    if (!fh_hv_may_spend(conn->dom))
+    if (!fh_hv_may_spend(conn->src.th, conn->dom))
         return FH_HV_STEP_SKIPPED;
     if (conn->is_closing) {
-        fh_hv_spend(conn->dom, FH_HV_SLICE);
+        fh_hv_spend(conn->src.th, conn->dom, FH_HV_SLICE);
         return conn_close_slice(conn) ? FH_HV_STEP_AGAIN : FH_HV_STEP_DONE;
     }
     if (call_slice(conn))
@@ -286,7 +343,7 @@ conn_step(struct fh_hv *hv, struct fh_hv_work *work)
     conn->is_busy = false;
     if (conn->is_closing)
         return FH_HV_STEP_AGAIN;
-    fh_hv_rewatch(hv, &conn->src, EPOLLIN);
+    fh_hv_rewatch(&conn->src, EPOLLIN);
     return FH_HV_STEP_DONE;
 }
 
@@ -339,6 +396,27 @@ call_receive(struct fh_hv_conn *conn)
 }
 
 static void
+count_call(struct fh_hv_conn *conn)
+{
+    struct fh_hv_thread *th = conn->src.th;
+    const uint32_t op = conn->req.op;
+
+    if (op >= FH_HV_OPS)
+        return;
+    fh_hv_count(&th->tally.counts.calls[op], 1);
+    fh_hv_count(&conn->dom->tally[th->index].counts.calls[op], 1);
+}
+
+static void
+count_slice(struct fh_hv_conn *conn)
+{
+    struct fh_hv_thread *th = conn->src.th;
+
+    fh_hv_count(&th->tally.counts.slices, 1);
+    fh_hv_count(&conn->dom->tally[th->index].counts.slices, 1);
+}
+
+static void
 conn_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
 {
     struct fh_hv_conn *conn = (struct fh_hv_conn *)src;
@@ -355,17 +433,16 @@ conn_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
         return;
     }
     conn->done = 0;
-    if (conn->req.op < FH_HV_OPS) {
-        hv->counts.calls[conn->req.op]++;
-        conn->dom->counts.calls[conn->req.op]++;
+    count_call(conn);
+    if (!call_slice(conn)) {
+        if (conn->req.op == FH_HV_HELLO && !conn->is_closing)
+            conn_place(conn);
+        return; /* it may be another thread's, or gone */
     }
-    if (!call_slice(conn))
-        return;
     conn->is_busy = true;
-    hv->counts.slices++;
-    conn->dom->counts.slices++;
-    fh_hv_rewatch(hv, src, 0);
-    fh_hv_enqueue(hv, &conn->work);
+    count_slice(conn);
+    fh_hv_rewatch(src, 0);
+    fh_hv_enqueue(src->th, &conn->work);
 }
 
 /* The answer to a first call that we shall not read. */
@@ -408,8 +485,9 @@ fh_hv_conn_accepted(struct fh_hv *hv, struct fh_hv_listener *l, int fd)
     conn->area_fd = conn->rx_fd = -1;
     if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
         conn->pid = cred.pid;
-    if (fh_hv_watch(hv, &conn->src, EPOLLIN))
+    if (fh_hv_watch(fh_hv_control(hv), &conn->src, EPOLLIN))
         goto fail;
+    conn->src.th->n_conns++;
     LIST_INSERT_HEAD(&dom->conns, conn, link);
     dom->n_conns++;
     hv->n_conns++;

@@ -53,7 +53,7 @@ ctl_close(struct fh_hv_ctl *ctl)
     }
     ctl->hv->n_ctl--;
     LIST_REMOVE(ctl, link);
-    fh_hv_bury(ctl->hv, &ctl->src);
+    fh_hv_bury(&ctl->src);
 }
 
 /* Writes what there is; false: the client is gone. */
@@ -66,7 +66,7 @@ ctl_flush(struct fh_hv_ctl *ctl)
                          MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (n < 0 && errno == EAGAIN) {
-            fh_hv_rewatch(ctl->hv, &ctl->src, EPOLLOUT);
+            fh_hv_rewatch(&ctl->src, EPOLLOUT);
             return true;
         }
         if (n < 0)
@@ -76,7 +76,7 @@ ctl_flush(struct fh_hv_ctl *ctl)
     free(ctl->out);
     ctl->out = NULL;
     ctl->n_out = ctl->out_done = 0;
-    fh_hv_rewatch(ctl->hv, &ctl->src, ctl->is_waiting ? 0 : EPOLLIN);
+    fh_hv_rewatch(&ctl->src, ctl->is_waiting ? 0 : EPOLLIN);
     return true;
 }
 
@@ -214,7 +214,7 @@ ctl_destroy(struct fh_hv_ctl *ctl, struct json_object *req)
     }
     ctl->is_waiting = true;
     dom->destroyer = ctl;
-    fh_hv_rewatch(ctl->hv, &ctl->src, 0);
+    fh_hv_rewatch(&ctl->src, 0);
     fh_hv_domain_destroy(dom);
 }
 
@@ -246,7 +246,7 @@ ctl_request(struct fh_hv_ctl *ctl, const char *line)
     } else if (!strcmp(op, "status")) {
         ctl_answer(ctl, fh_hv_status(ctl->hv));
     } else if (!strcmp(op, "stop")) {
-        ctl->hv->is_stopping = true;
+        fh_store_release32(&ctl->hv->is_stopping, 1);
         o = json_object_new_object();
         json_object_object_add(o, "ok", json_object_new_boolean(true));
         ctl_answer(ctl, o);
@@ -320,7 +320,7 @@ ctl_accepted(struct fh_hv *hv, struct fh_hv_listener *l, int fd)
         .fd = fd, .ready = ctl_ready, .free = ctl_free,
     };
     ctl->hv = hv;
-    if (fh_hv_watch(hv, &ctl->src, EPOLLIN))
+    if (fh_hv_watch(fh_hv_control(hv), &ctl->src, EPOLLIN))
         goto fail;
     LIST_INSERT_HEAD(&hv->ctls, ctl, link);
     hv->n_ctl++;

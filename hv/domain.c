@@ -66,7 +66,8 @@ tables_init(struct fh_hv_domain *dom)
         .uid = dom->uid,
         .domid = dom->domid,
         .flags = FH_GNT_DOM_TRANSLATED,
-        .n_cpus = 1,
+        .n_cpus = FH_HV_THREADS_MAX + 1,
+        .stats = dom->gnt_stats,
     };
 
     dom->table = lazy_alloc(TABLE_BYTES);
@@ -154,7 +155,7 @@ domid_taken(const struct fh_hv *hv, uint32_t domid)
 {
     const struct fh_hv_domain *z;
 
-    if (hv->by_domid[domid])
+    if (fh_load_relaxed64(&hv->by_domid[domid]))
         return true;
     LIST_FOREACH(z, &hv->zombies, link) {
         if (z->domid == domid)
@@ -209,10 +210,12 @@ domain_step(struct fh_hv *hv, struct fh_hv_work *work);
 static struct fh_hv_domain *
 domain_new(struct fh_hv *hv, uint16_t domid, const char *name)
 {
-    struct fh_hv_domain *dom = calloc(1, sizeof(*dom));
+    struct fh_hv_domain *dom =
+        aligned_alloc(_Alignof(struct fh_hv_domain), sizeof(*dom));
 
     if (!dom)
         return NULL;
+    memset(dom, 0, sizeof(*dom));
     dom->hv = hv;
     dom->refs = 1;
     dom->domid = domid;
@@ -265,7 +268,8 @@ fh_hv_domain_create(struct fh_hv *hv, int domid, const char *name,
     r = fh_hv_xs_domain_add(dom);
     if (r)
         goto fail;
-    hv->by_domid[domid] = dom;
+    /* D1 release, pairs with D2. */
+    fh_store_release64(&hv->by_domid[domid], (uintptr_t)dom);
     LIST_INSERT_HEAD(&hv->domains, dom, link);
     hv->n_domains++;
     *out = dom;
@@ -282,19 +286,40 @@ fail:
 struct fh_hv_domain *
 fh_hv_domain_find(struct fh_hv *hv, uint32_t domid)
 {
-    return domid < DOMID_FIRST_RESERVED ? hv->by_domid[domid] : NULL;
+    if (domid >= DOMID_FIRST_RESERVED)
+        return NULL;
+    /* D2 acquire, pairs with D1: its tables are there. */
+    return (struct fh_hv_domain *)(uintptr_t)fh_load_acquire64(
+        &hv->by_domid[domid]);
 }
 
 void
 fh_hv_domain_hold(struct fh_hv_domain *dom)
 {
-    dom->refs++;
+    fh_fetch_add32(&dom->refs, 1);
 }
 
+/* The last reference goes when nobody finds the domain any more. */
 void
 fh_hv_domain_put(struct fh_hv_domain *dom)
 {
-    dom->refs--; /* fh_hv_domains_reap() looks at it later */
+    struct fh_hv *hv = dom->hv; /* @dom may be gone at once */
+
+    if (fh_fetch_add32(&dom->refs, UINT32_MAX) == 1 && hv->n_threads)
+        fh_hv_wake(fh_hv_control(hv));
+}
+
+void
+fh_hv_domain_conn_gone(struct fh_hv_thread *th, struct fh_hv_domain *dom)
+{
+    struct fh_hv_thread *control = fh_hv_control(dom->hv);
+
+    if (dom->is_dying && !dom->n_conns) {
+        fh_hv_enqueue(control, &dom->work);
+        if (th != control)
+            fh_hv_wake(control);
+    }
+    fh_hv_domain_put(dom);
 }
 
 void
@@ -313,9 +338,9 @@ fh_hv_domain_destroy(struct fh_hv_domain *dom)
     fh_hv_xs_domain_remove(dom);
     for (conn = LIST_FIRST(&dom->conns); conn; conn = next) {
         next = LIST_NEXT(conn, link);
-        fh_hv_conn_close(conn);
+        fh_hv_conn_cut(conn);
     }
-    fh_hv_enqueue(hv, &dom->work);
+    fh_hv_enqueue(fh_hv_control(hv), &dom->work);
 }
 
 /* Nobody maps pages of a file for a grantee that is dead. */
@@ -336,7 +361,7 @@ domain_vanish(struct fh_hv_domain *dom)
     struct fh_hv *hv = dom->hv;
 
     dom->is_gone = true;
-    hv->by_domid[dom->domid] = NULL;
+    fh_store_relaxed64(&hv->by_domid[dom->domid], 0);
     LIST_REMOVE(dom, link);
     LIST_INSERT_HEAD(&hv->zombies, dom, link);
     files_forget(hv);
@@ -358,11 +383,31 @@ domain_step(struct fh_hv *hv, struct fh_hv_work *work)
     if (dom->is_gone)
         return FH_HV_STEP_DONE;
     if (dom->n_conns)
-        return FH_HV_STEP_AGAIN;
+        return FH_HV_STEP_DONE; /* the last of them comes back to this */
     if (fh_evtchn_close_all(&dom->ev, FH_HV_SLICE, &dom->ev_cursor))
         return FH_HV_STEP_AGAIN;
     domain_vanish(dom);
     return FH_HV_STEP_DONE;
+}
+
+/* True: nobody refers to the zombie, and nobody can have begun to since. */
+static bool
+zombie_is_dead(struct fh_hv *hv, struct fh_hv_domain *dom)
+{
+    if (fh_load_acquire32(&dom->refs)) {
+        hv->n_doomed -= dom->is_doomed;
+        dom->is_doomed = false;
+        return false;
+    }
+    if (!dom->is_doomed) {
+        dom->is_doomed = true;
+        hv->n_doomed++;
+        fh_hv_grace_start(hv, &dom->grace);
+    }
+    if (!fh_hv_grace_over(hv, &dom->grace))
+        return false;
+    /* Whoever found it before took his reference by now. */
+    return !fh_load_acquire32(&dom->refs);
 }
 
 void
@@ -372,9 +417,10 @@ fh_hv_domains_reap(struct fh_hv *hv)
 
     for (dom = LIST_FIRST(&hv->zombies); dom; dom = next) {
         next = LIST_NEXT(dom, link);
-        if (dom->refs)
+        if (!zombie_is_dead(hv, dom))
             continue;
         LIST_REMOVE(dom, link);
+        hv->n_doomed--;
         hv->n_domains--;
         domain_free(dom);
     }

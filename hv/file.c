@@ -50,7 +50,7 @@ groups_free_at(const struct fh_hv *hv, uint32_t at, uint32_t n)
     if (at + n > FH_HV_GROUPS_MAX)
         return false;
     for (uint32_t i = 0; i < n; i++) {
-        if (hv->groups[at + i])
+        if (fh_load_relaxed64(&hv->groups[at + i]))
             return false;
     }
     return true;
@@ -74,8 +74,10 @@ groups_find(struct fh_hv *hv, uint32_t n, uint32_t *group)
 static void
 file_free(struct fh_hv_file *file)
 {
-    if (file->mem)
-        munmap(file->mem, (size_t)file->n_pages * FH_PAGE_BYTES);
+    void *mem = (void *)(uintptr_t)fh_load_acquire64(&file->mem);
+
+    if (mem)
+        munmap(mem, (size_t)file->n_pages * FH_PAGE_BYTES);
     if (file->fd >= 0)
         close(file->fd);
     free(file->used);
@@ -95,6 +97,17 @@ file_memory(struct fh_hv_file *file, uint32_t n_pages, bool is_writable)
     file->fd = fh_hv_memfd("freehold-pages", (uint64_t)n_pages * FH_PAGE_BYTES,
                            is_writable ? 0600 : 0400);
     return file->fd < 0 ? file->fd : 0;
+}
+
+/* The file's groups lead to @addr. */
+static void
+groups_set(struct fh_hv_file *file, uintptr_t addr)
+{
+    struct fh_hv *hv = file->granter->hv;
+
+    /* D3 release, pairs with D4: whoever finds the file sees it whole. */
+    for (uint32_t i = 0; i < file->n_groups; i++)
+        fh_store_release64(&hv->groups[file->group + i], addr);
 }
 
 static int
@@ -121,8 +134,6 @@ file_new(struct fh_hv_domain *granter, const struct fh_hv_domain *grantee,
         goto fail;
     }
     file->n_groups = n_groups;
-    for (uint32_t i = 0; i < n_groups; i++)
-        hv->groups[file->group + i] = file;
     file->id = ++hv->next_file * FH_HV_GROUPS_MAX + file->group;
     file->granter = granter;
     file->grantee = grantee->uid;
@@ -130,6 +141,7 @@ file_new(struct fh_hv_domain *granter, const struct fh_hv_domain *grantee,
     fh_hv_domain_hold(granter);
     LIST_INSERT_HEAD(&granter->files, file, link);
     hv->n_files++;
+    groups_set(file, (uintptr_t)file);
     *out = file;
     return 0;
 
@@ -138,19 +150,34 @@ fail:
     return r;
 }
 
+/* Nobody finds the file any more; it goes when nobody looks at it, and is
+ * charged for until then. */
 static void
 file_destroy(struct fh_hv_file *file)
 {
-    struct fh_hv_domain *granter = file->granter;
-    struct fh_hv *hv = granter->hv;
+    struct fh_hv *hv = file->granter->hv;
 
-    for (uint32_t i = 0; i < file->n_groups; i++)
-        hv->groups[file->group + i] = NULL;
+    groups_set(file, 0);
     LIST_REMOVE(file, link);
     hv->n_files--;
-    file_free(file);
-    fh_hv_fds_drop(granter, 1);
-    fh_hv_domain_put(granter);
+    fh_hv_grace_start(hv, &file->grace);
+    STAILQ_INSERT_TAIL(&hv->dead_files, file, dead_link);
+}
+
+void
+fh_hv_files_reap(struct fh_hv *hv)
+{
+    struct fh_hv_file *file;
+
+    while ((file = STAILQ_FIRST(&hv->dead_files)) &&
+           fh_hv_grace_over(hv, &file->grace)) {
+        struct fh_hv_domain *granter = file->granter;
+
+        STAILQ_REMOVE_HEAD(&hv->dead_files, dead_link);
+        file_free(file);
+        fh_hv_fds_drop(granter, 1);
+        fh_hv_domain_put(granter);
+    }
 }
 
 static bool
@@ -294,7 +321,7 @@ fh_hv_pages_free(struct fh_hv_file *file, uint32_t page, uint32_t n)
     pages_clear(file, page, n);
     for (uint32_t i = page; i < page + n; i++) {
         file->used[i / 64] &= ~(1ull << (i % 64));
-        file->frames[i] = (struct fh_hv_frame){ 0 };
+        fh_store_relaxed32(&file->frames[i].word, 0);
     }
     file->n_used -= n;
     file->granter->n_shared -= n;
@@ -303,46 +330,63 @@ fh_hv_pages_free(struct fh_hv_file *file, uint32_t page, uint32_t n)
         file_destroy(file);
 }
 
-struct fh_hv_file *
-fh_hv_file_of(struct fh_hv *hv, uint64_t mfn)
+static struct fh_hv_file *
+group_file(const struct fh_hv *hv, uint64_t group)
 {
-    const uint64_t group = mfn / FH_HV_FILE_PAGES;
-
-    return group < FH_HV_GROUPS_MAX ? hv->groups[group] : NULL;
+    /* D4 acquire, pairs with D3. */
+    return (struct fh_hv_file *)(uintptr_t)fh_load_acquire64(
+        &hv->groups[group]);
 }
 
 struct fh_hv_file *
-fh_hv_file_find(struct fh_hv *hv, uint64_t id)
+fh_hv_file_of(const struct fh_hv *hv, uint64_t mfn)
 {
-    struct fh_hv_file *file = hv->groups[id % FH_HV_GROUPS_MAX];
+    const uint64_t group = mfn / FH_HV_FILE_PAGES;
+
+    return group < FH_HV_GROUPS_MAX ? group_file(hv, group) : NULL;
+}
+
+struct fh_hv_file *
+fh_hv_file_find(const struct fh_hv *hv, uint64_t id)
+{
+    struct fh_hv_file *file = group_file(hv, id % FH_HV_GROUPS_MAX);
 
     return file && file->id == id ? file : NULL;
 }
 
 struct fh_hv_frame *
-fh_hv_frame(struct fh_hv *hv, uint64_t mfn)
+fh_hv_frame_in(const struct fh_hv_file *file, uint64_t mfn)
 {
-    struct fh_hv_file *file = fh_hv_file_of(hv, mfn);
+    return &file->frames[mfn - fh_hv_mfn(file, 0)];
+}
 
-    return file ? &file->frames[mfn - fh_hv_mfn(file, 0)] : NULL;
+/* Our own mapping of the file.  Two threads may both make it; one wins. */
+static uint8_t *
+file_mem(struct fh_hv_file *file)
+{
+    const size_t bytes = (size_t)file->n_pages * FH_PAGE_BYTES;
+    uint64_t addr = fh_load_acquire64(&file->mem);
+
+    if (addr)
+        return (uint8_t *)(uintptr_t)addr;
+    void *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd,
+                     0);
+
+    if (mem == MAP_FAILED)
+        return NULL;
+    if (fh_cas64(&file->mem, &addr, (uintptr_t)mem))
+        return mem;
+    munmap(mem, bytes);
+    return (uint8_t *)(uintptr_t)addr;
 }
 
 uint8_t *
-fh_hv_frame_addr(struct fh_hv *hv, uint64_t mfn)
+fh_hv_frame_addr(const struct fh_hv *hv, uint64_t mfn)
 {
     struct fh_hv_file *file = fh_hv_file_of(hv, mfn);
+    uint8_t *mem = file ? file_mem(file) : NULL;
 
-    if (!file)
-        return NULL;
-    if (!file->mem) {
-        void *mem = mmap(NULL, (size_t)file->n_pages * FH_PAGE_BYTES,
-                         PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
-
-        if (mem == MAP_FAILED)
-            return NULL;
-        file->mem = mem;
-    }
-    return file->mem + (mfn - fh_hv_mfn(file, 0)) * FH_PAGE_BYTES;
+    return mem ? mem + (mfn - fh_hv_mfn(file, 0)) * FH_PAGE_BYTES : NULL;
 }
 
 int

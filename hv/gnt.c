@@ -12,6 +12,11 @@
  * An element is copied out of the argument area once, executed on the copy,
  * and its results are written back; nothing is decided by what the area says
  * later.
+ *
+ * All of this runs on the connection's thread, without fhv's lock.  A granted
+ * page stays where it is, and its file with it, because the engine has marked
+ * the granter's entry before it asks for the page and until after it put it
+ * back: the granter's side cannot withdraw the grant meanwhile (frame.h).
  */
 #include <errno.h>
 #include <string.h>
@@ -35,7 +40,8 @@ dom_of(struct fh_gnt_domain *d)
 static struct fh_gnt_domain *
 op_domain_get(void *ctx, uint16_t domid)
 {
-    struct fh_hv_domain *dom = fh_hv_domain_find(ctx, domid);
+    const struct fh_hv_thread *th = ctx;
+    struct fh_hv_domain *dom = fh_hv_domain_find(th->hv, domid);
 
     if (!dom)
         return NULL;
@@ -56,9 +62,10 @@ op_domain_put(void *ctx, struct fh_gnt_domain *d)
 }
 
 static int
-area_frame_get(struct fh_hv *hv, uint64_t gfn, struct fh_gnt_frame *out)
+area_frame_get(const struct fh_hv_conn *caller, uint64_t gfn,
+               struct fh_gnt_frame *out)
 {
-    if ((gfn - AREA_GFN) >= hv->caller->area_bytes / FH_PAGE_BYTES)
+    if ((gfn - AREA_GFN) >= caller->area_bytes / FH_PAGE_BYTES)
         return FH_GNT_E_BAD_PAGE;
     out->mfn = gfn;
     return 0;
@@ -70,19 +77,18 @@ static int
 op_frame_get(void *ctx, struct fh_gnt_domain *owner, uint64_t gfn,
              bool for_write, struct fh_gnt_frame *out)
 {
-    struct fh_hv *hv = ctx;
+    struct fh_hv_thread *th = ctx;
 
     if (gfn >= AREA_GFN)
-        return area_frame_get(hv, gfn, out);
-    struct fh_hv_file *file = fh_hv_file_of(hv, gfn);
-    struct fh_hv_frame *frame = fh_hv_frame(hv, gfn);
+        return area_frame_get(th->caller, gfn, out);
+    struct fh_hv_file *file = fh_hv_file_of(th->hv, gfn);
 
     if (!file || file->granter != dom_of(owner) ||
-        file->grantee != hv->caller->dom->uid ||
-        frame->state == FH_HV_FRAME_FREE || (for_write && !file->is_writable))
+        file->grantee != th->caller->dom->uid ||
+        (for_write && !file->is_writable) ||
+        !fh_hv_frame_ref(&fh_hv_frame_in(file, gfn)->word))
         return FH_GNT_E_BAD_PAGE;
-    frame->refs++;
-    file->n_mapped++;
+    fh_fetch_add32(&file->n_mapped, 1);
     out->mfn = gfn;
     return 0;
 }
@@ -90,26 +96,27 @@ op_frame_get(void *ctx, struct fh_gnt_domain *owner, uint64_t gfn,
 static void
 op_frame_put(void *ctx, struct fh_gnt_domain *owner, uint64_t mfn)
 {
-    struct fh_hv *hv = ctx;
+    struct fh_hv_thread *th = ctx;
 
     if (mfn >= AREA_GFN)
         return;
-    struct fh_hv_frame *frame = fh_hv_frame(hv, mfn);
+    struct fh_hv_file *file = fh_hv_file_of(th->hv, mfn);
+    struct fh_hv_frame *frame = fh_hv_frame_in(file, mfn);
 
-    fh_hv_file_of(hv, mfn)->n_mapped--;
-    if (--frame->refs == 0 && frame->state == FH_HV_FRAME_ENDING)
-        fh_hv_ending_add(hv, (uint32_t)mfn, frame);
+    fh_fetch_add32(&file->n_mapped, UINT32_MAX);
+    if (fh_hv_frame_unref(&frame->word))
+        fh_hv_ending_add(&th->ending, (uint32_t)mfn, frame);
 }
 
 static void *
 op_frame_map(void *ctx, struct fh_gnt_domain *owner, uint64_t mfn,
              bool for_write)
 {
-    struct fh_hv *hv = ctx;
+    const struct fh_hv_thread *th = ctx;
 
     if (mfn >= AREA_GFN)
-        return hv->caller->area + (mfn - AREA_GFN) * FH_PAGE_BYTES;
-    return fh_hv_frame_addr(hv, mfn);
+        return th->caller->area + (mfn - AREA_GFN) * FH_PAGE_BYTES;
+    return fh_hv_frame_addr(th->hv, mfn);
 }
 
 static void
@@ -161,7 +168,9 @@ handle_index(const struct fh_hv_domain *dom, uint32_t handle)
     return handle & ((1u << dom->gnt.index_bits) - 1);
 }
 
-/* The connection's own live mapping with @handle, or NULL. */
+/* The connection's own live mapping with @handle, or NULL.  A guest may name
+ * one that another of its connections, on another thread, is making or ending:
+ * only who finds himself in it looks at the rest. */
 static struct fh_hv_map *
 map_find(struct fh_hv_conn *conn, uint32_t handle)
 {
@@ -171,23 +180,39 @@ map_find(struct fh_hv_conn *conn, uint32_t handle)
     if (index >= FH_HV_MAPS_MAX)
         return NULL;
     map = &conn->dom->maps[index];
-    return map->conn == conn && map->handle == handle ? map : NULL;
+    return fh_load_relaxed64(&map->conn) == (uintptr_t)conn &&
+                   map->handle == handle
+               ? map
+               : NULL;
 }
 
+static void
+count_map(struct fh_hv_conn *conn, uint64_t n)
+{
+    struct fh_hv_thread *th = conn->src.th;
+
+    fh_hv_count(&th->tally.n_maps, n);
+    fh_hv_count(&conn->dom->tally[th->index].n_maps, n);
+}
+
+/* The index is ours from the engine's giving the handle out until we give it
+ * back. */
 static void
 map_add(struct fh_hv_conn *conn, uint32_t handle, uint32_t mfn)
 {
     struct fh_hv_map *maps = conn->dom->maps;
     const uint32_t index = handle_index(conn->dom, handle);
+    struct fh_hv_map *map = &maps[index];
 
-    maps[index] = (struct fh_hv_map){
-        .conn = conn, .mfn = mfn, .handle = handle, .next = conn->maps,
-    };
+    map->mfn = mfn;
+    map->handle = handle;
+    map->next = conn->maps;
+    map->prev = 0;
     if (conn->maps)
         maps[conn->maps - 1].prev = index + 1;
     conn->maps = index + 1;
-    conn->dom->n_maps++;
-    conn->hv->n_maps++;
+    fh_store_relaxed64(&map->conn, (uintptr_t)conn);
+    count_map(conn, 1);
 }
 
 static void
@@ -201,26 +226,24 @@ map_del(struct fh_hv_conn *conn, struct fh_hv_map *map)
         maps[map->prev - 1].next = map->next;
     else
         conn->maps = map->next;
-    map->conn = NULL;
-    conn->dom->n_maps--;
-    conn->hv->n_maps--;
+    fh_store_relaxed64(&map->conn, 0);
+    count_map(conn, UINT64_MAX);
 }
 
 static int16_t
 map_one(struct fh_hv_conn *conn, struct gnttab_map_grant_ref *op,
         struct fh_hv_map_place *place)
 {
-    struct fh_hv *hv = conn->hv;
     int16_t status;
 
     /* The mapper has no devices and no page tables of Xen's. */
     if ((op->flags & ~GNTMAP_readonly) != GNTMAP_host_map)
         return GNTST_general_error;
-    status = fh_gnt_map_one(&hv->gnt, &conn->dom->gnt, op);
+    status = fh_gnt_map_one(&conn->src.th->gnt, &conn->dom->gnt, op);
     if (status != GNTST_okay)
         return status;
     const uint32_t mfn = (uint32_t)(op->dev_bus_addr >> FH_PAGE_SHIFT);
-    const struct fh_hv_file *file = fh_hv_file_of(hv, mfn);
+    const struct fh_hv_file *file = fh_hv_file_of(conn->hv, mfn);
 
     map_add(conn, op->handle, mfn);
     *place = (struct fh_hv_map_place){
@@ -243,10 +266,14 @@ unmap_one(struct fh_hv_conn *conn, uint32_t handle)
 
     if (!map)
         return GNTST_bad_handle;
+    const uint32_t mfn = map->mfn;
+
     fh_hv_notify_fire(conn, handle);
-    status = fh_gnt_unmap_one(&conn->hv->gnt, &conn->dom->gnt, &op);
-    if (status == GNTST_okay)
-        map_del(conn, map);
+    /* First: once the engine ended it, the index may be another thread's. */
+    map_del(conn, map);
+    status = fh_gnt_unmap_one(&conn->src.th->gnt, &conn->dom->gnt, &op);
+    if (status != GNTST_okay)
+        map_add(conn, handle, mfn);
     return status;
 }
 
@@ -259,9 +286,8 @@ slice_end(struct fh_hv_conn *conn, enum fh_hv_op op)
     const uint32_t left = conn->req.count - conn->done;
     const uint32_t n = left < FH_HV_SLICE ? left : FH_HV_SLICE;
 
-    conn->dom->counts.elements[op] += n;
-    conn->hv->counts.elements[op] += n;
-    fh_hv_spend(conn->dom, n);
+    fh_hv_count_elements(conn, op, n);
+    fh_hv_spend(conn->src.th, conn->dom, n);
     return conn->done + n;
 }
 
@@ -351,7 +377,7 @@ fh_hv_gnt_copy(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
 
         fh_copy_in(&op, wire, sizeof(op));
         copy_localise(&op);
-        op.status = fh_gnt_copy_one(&conn->hv->gnt, &conn->dom->gnt, &op);
+        op.status = fh_gnt_copy_one(&conn->src.th->gnt, &conn->dom->gnt, &op);
         fh_copy_out(wire + offsetof(struct gnttab_copy, status), &op.status,
                     sizeof(op.status));
     }
@@ -361,10 +387,12 @@ fh_hv_gnt_copy(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
 int
 fh_hv_gnt_file(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
 {
+    /* It may be dropped meanwhile, but is there until this turn ends. */
     const struct fh_hv_file *file =
         fh_hv_file_find(conn->hv, conn->req.arg[0]);
 
-    if (!file || file->grantee != conn->dom->uid || !file->n_mapped)
+    if (!file || file->grantee != conn->dom->uid ||
+        !fh_load_relaxed32(&file->n_mapped))
         return FH_ENOENT;
     int fd = fh_hv_file_grantee_fd(file);
 
@@ -400,6 +428,6 @@ fh_hv_gnt_close(struct fh_hv_conn *conn, uint32_t budget)
         if (unmap_one(conn, conn->dom->maps[index].handle) != GNTST_okay)
             map_del(conn, &conn->dom->maps[index]);
     }
-    fh_hv_ending_run(conn->hv);
+    fh_hv_ending_run(conn->src.th);
     return conn->maps != 0;
 }

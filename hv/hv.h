@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * The local hypervisor's objects.  One process, one thread, one epoll loop;
- * every object belongs to that thread.
+ * The local hypervisor's objects.  docs/adr/0090 has the threads: the control
+ * thread does everything but maps, unmaps and copies of grants, which run where
+ * their connection lives, on one of a few hypercall threads.
  *
- *   fh_hv            the process: loop, domains, numbering of frames
+ *   fh_hv            the process: threads, domains, numbering of frames
+ *   fh_hv_thread     an epoll loop with its work and its dead
  *   fh_hv_domain     domain: sockets, grant table, map track, event ports
  *   fh_hv_conn       one hypercall connection = one open library handle
  *   fh_hv_file       a sealed memfd of pages that one pair of domains shares
@@ -14,9 +16,22 @@
  *
  * Lives: a domain is counted (refs): by its connections, its files, its
  * channels and by libgrant for pinned entries, so a dead granter stays as long
- * as somebody maps its pages.  Sources and domains that die while the loop
- * hands out events are freed at the end of the turn.
+ * as somebody maps its pages.  Sources that die while a loop hands out events
+ * are freed at the end of the turn; domains and files when no thread can be
+ * looking at them any more (quiesce.h).
+ *
+ * Whose is what:
+ *   lock      (fh_hv_lock) everything that is not named below.  The control
+ *             thread has it all through its turns; others take it for what
+ *             they need seldom: the end of a connection, notifications, the end
+ *             of a grant.  Never inside an operation that libgrant calls.
+ *   thread    the fields of a connection, of the thread that it lives on;
+ *             tallies, one per thread, read by all
+ *   atomic    by_domid, groups, refs, frames' words, fh_hv_file.mem and
+ *             n_mapped, fh_hv_map.conn
+ *   constant  ids, names, a file's geometry and parties
  */
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -29,6 +44,7 @@
 
 #include "base/shared.h"
 #include "hv/abi.h"
+#include "hv/frame.h"
 #include "hv/limits.h"
 
 struct fh_hv;
@@ -44,6 +60,7 @@ struct fh_xs;
 struct fh_hv_src {
     int fd;
     bool is_dead;
+    struct fh_hv_thread *th; /* whose loop */
     void (*ready)(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events);
     void (*free)(struct fh_hv_src *src); /* at the end of the turn */
     SLIST_ENTRY(fh_hv_src) dead_link;
@@ -65,19 +82,103 @@ struct fh_hv_work {
 SLIST_HEAD(fh_hv_src_list, fh_hv_src);
 TAILQ_HEAD(fh_hv_work_list, fh_hv_work);
 
+struct fh_hv_counts {
+    uint64_t calls[FH_HV_OPS];    /* hypercalls by operation */
+    uint64_t elements[FH_HV_OPS]; /* array elements */
+    uint64_t slices;              /* hypercalls that needed another slice */
+};
+
+/* What one thread did for one domain, or at all.  That thread writes it. */
+struct fh_hv_tally {
+    uint64_t turn;   /* in which it spent */
+    uint32_t spent;  /* elements */
+    uint64_t n_maps; /* made minus ended, so it may be "negative" */
+    struct fh_hv_counts counts;
+} __attribute__((aligned(64)));
+
+static inline void
+fh_hv_count(uint64_t *counter, uint64_t n)
+{
+    fh_store_relaxed64(counter, fh_load_relaxed64(counter) + n);
+}
+
+/* Frames whose grant may have to end; linked by fh_hv_frame.next. */
+struct fh_hv_chain {
+    uint32_t head; /* frame number plus one, 0: empty */
+};
+
+struct fh_hv_thread {
+    struct fh_hv *hv;
+    uint32_t index; /* 0: the control thread */
+    int epfd;
+    bool is_locked;    /* this thread has hv->lock */
+    int wait_ms;       /* how long it may sleep */
+    uint64_t turn;     /* of the loop */
+    fh_word64 epoch;   /* quiesce.h */
+    uint32_t n_conns;  /* lock */
+    pthread_t id;
+    struct fh_hv_src_list dead;
+    struct fh_hv_work_list work;
+    struct fh_gnt_ctx gnt;
+    struct fh_hv_conn *caller; /* whose call is running */
+    struct fh_hv_chain ending; /* frames that this call let go */
+    struct fh_hv_src wake;     /* an eventfd */
+    struct fh_hv_tally tally;
+};
+
+/* Watches @src in the loop of @th. */
 FH_MUST_CHECK int
-fh_hv_watch(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events);
+fh_hv_watch(struct fh_hv_thread *th, struct fh_hv_src *src, uint32_t events);
 void
-fh_hv_rewatch(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events);
+fh_hv_rewatch(struct fh_hv_src *src, uint32_t events);
 /* Stops watching, closes the descriptor and calls src->free, if there is one,
- * at the end of the turn. */
+ * at the end of the turn.  By the thread of @src. */
 void
-fh_hv_bury(struct fh_hv *hv, struct fh_hv_src *src);
+fh_hv_bury(struct fh_hv_src *src);
+/* By the thread itself, or by who has the lock for the control thread. */
 void
-fh_hv_enqueue(struct fh_hv *hv, struct fh_hv_work *work);
+fh_hv_enqueue(struct fh_hv_thread *th, struct fh_hv_work *work);
 /* Runs until hv->is_stopping.  Returns 0 or a negative error. */
 FH_MUST_CHECK int
-fh_hv_loop(struct fh_hv *hv);
+fh_hv_loop(struct fh_hv_thread *th);
+
+/* --------------------------------------------------------------- threads -- */
+
+/* Makes the loops, none of which runs yet. */
+FH_MUST_CHECK int
+fh_hv_threads_init(struct fh_hv *hv);
+/* Starts the hypercall threads. */
+FH_MUST_CHECK int
+fh_hv_threads_start(struct fh_hv *hv);
+/* Ends them, and waits. */
+void
+fh_hv_threads_stop(struct fh_hv *hv);
+/* The hypercall thread for another connection of @dom, or NULL: there is none.
+ * A domain has one, so that it can flood no other; domain 0, which serves all
+ * others, has them all. */
+struct fh_hv_thread *
+fh_hv_thread_pick(struct fh_hv_domain *dom);
+/* Makes the loop of @th turn. */
+void
+fh_hv_wake(struct fh_hv_thread *th);
+
+/* Waits in line.  Nothing to do for the control thread in its turn; true: the
+ * caller has to unlock. */
+bool
+fh_hv_lock(struct fh_hv_thread *th);
+void
+fh_hv_unlock(struct fh_hv_thread *th, bool locked);
+
+/* How far the hypercall threads were when something left its table. */
+struct fh_hv_grace {
+    uint64_t seen[FH_HV_THREADS_MAX];
+};
+
+void
+fh_hv_grace_start(struct fh_hv *hv, struct fh_hv_grace *grace);
+/* True when none can be looking at it any more. */
+bool
+fh_hv_grace_over(const struct fh_hv *hv, const struct fh_hv_grace *grace);
 
 /* Closes what a domain may hold the lock of: see closer.c. */
 FH_MUST_CHECK int
@@ -117,16 +218,10 @@ fh_hv_peer_allowed(const struct fh_hv *hv, const struct fh_hv_domain *dom,
 
 /* One live mapping, found by the index in its handle. */
 struct fh_hv_map {
-    struct fh_hv_conn *conn; /* NULL: no mapping */
+    fh_word64 conn; /* its address; 0: no mapping */
     uint32_t mfn;
     uint32_t handle;
     uint32_t next, prev; /* indices in the connection's list, plus one */
-};
-
-struct fh_hv_counts {
-    uint64_t calls[FH_HV_OPS];    /* hypercalls by operation */
-    uint64_t elements[FH_HV_OPS]; /* array elements */
-    uint64_t slices;              /* hypercalls that needed another slice */
 };
 
 LIST_HEAD(fh_hv_conn_list, fh_hv_conn);
@@ -141,7 +236,9 @@ struct fh_hv_domain {
     uint16_t domid;
     uid_t user;
     char name[64];
-    uint32_t refs;
+    fh_word32 refs;
+    bool is_doomed;           /* without references: freed when .. */
+    struct fh_hv_grace grace; /* .. this is over */
     bool is_dying;
     bool is_gone; /* not found by its domid any more */
     struct fh_hv_work work;
@@ -151,8 +248,7 @@ struct fh_hv_domain {
 
     struct fh_hv_conn_list conns;
     uint32_t n_conns, n_fds;
-    uint64_t turn;  /* in which it spent */
-    uint32_t spent; /* elements */
+    struct fh_hv_thread *home; /* of its grant connections, or NULL */
     uint64_t area_bytes;
     struct fh_hv_client_list xs_clients;
 
@@ -169,7 +265,6 @@ struct fh_hv_domain {
     /* mapper */
     uint8_t *maptrack;
     struct fh_hv_map *maps; /* FH_HV_MAPS_MAX */
-    uint32_t n_maps;
 
     /* event channels */
     uint8_t *ports_mem;
@@ -177,7 +272,9 @@ struct fh_hv_domain {
     struct fh_hv_port *ports; /* FH_HV_PORTS_MAX */
     uint32_t n_ports;
 
-    struct fh_hv_counts counts;
+    /* by thread */
+    struct fh_gnt_stats gnt_stats[FH_HV_THREADS_MAX + 1];
+    struct fh_hv_tally tally[FH_HV_THREADS_MAX + 1];
 };
 
 LIST_HEAD(fh_hv_domain_list, fh_hv_domain);
@@ -189,29 +286,27 @@ fh_hv_domain_create(struct fh_hv *hv, int domid, const char *name,
 /* Starts its end; it goes on in the loop. */
 void
 fh_hv_domain_destroy(struct fh_hv_domain *dom);
+/* Valid in this turn of the caller's loop; longer with a reference, which may
+ * be taken in this turn. */
 struct fh_hv_domain *
 fh_hv_domain_find(struct fh_hv *hv, uint32_t domid);
 void
 fh_hv_domain_hold(struct fh_hv_domain *dom);
 void
 fh_hv_domain_put(struct fh_hv_domain *dom);
+/* @th, with the lock, ended a connection of @dom, and gives its reference up. */
+void
+fh_hv_domain_conn_gone(struct fh_hv_thread *th, struct fh_hv_domain *dom);
 /* Frees those whose last reference went. */
 void
 fh_hv_domains_reap(struct fh_hv *hv);
 
 /* --------------------------------------------------------- shared memory -- */
 
-enum fh_hv_frame_state {
-    FH_HV_FRAME_FREE,
-    FH_HV_FRAME_GRANTED,
-    FH_HV_FRAME_ENDING, /* the granter let it go, a mapping still lives */
-};
-
 struct fh_hv_frame {
-    uint32_t refs; /* libgrant's: mappings and copies */
+    fh_word32 word; /* frame.h */
     uint32_t gref;
-    uint8_t state; /* enum fh_hv_frame_state */
-    bool is_ending_queued;
+    uint32_t next; /* of a chain, for the holder of TAKEN */
 };
 
 /* Frame numbers: group << 12 | page, so that a file's pages are consecutive. */
@@ -222,11 +317,14 @@ struct fh_hv_file {
     uint64_t grantee;             /* unique id */
     bool is_writable;             /* by the grantee */
     int fd;                       /* read and write */
-    uint8_t *mem;                 /* whole, or NULL: not needed so far */
-    uint32_t n_pages, n_used, n_mapped, hint;
+    fh_word64 mem;                /* whole, or 0: not needed so far */
+    fh_word32 n_mapped;
+    uint32_t n_pages, n_used, hint;
     uint32_t group, n_groups;
     uint64_t *used; /* a bit per page */
     struct fh_hv_frame *frames;
+    struct fh_hv_grace grace; /* once it is out of the groups */
+    STAILQ_ENTRY(fh_hv_file) dead_link;
 };
 
 FH_MUST_CHECK int
@@ -239,15 +337,16 @@ fh_hv_pages_alloc(struct fh_hv_domain *granter,
 /* Gives @n pages back: their contents go at once. */
 void
 fh_hv_pages_free(struct fh_hv_file *file, uint32_t page, uint32_t n);
+/* Valid in this turn of the caller's loop, or while a page of it is pinned. */
 struct fh_hv_file *
-fh_hv_file_of(struct fh_hv *hv, uint64_t mfn);
+fh_hv_file_of(const struct fh_hv *hv, uint64_t mfn);
 struct fh_hv_file *
-fh_hv_file_find(struct fh_hv *hv, uint64_t id);
+fh_hv_file_find(const struct fh_hv *hv, uint64_t id);
 struct fh_hv_frame *
-fh_hv_frame(struct fh_hv *hv, uint64_t mfn);
+fh_hv_frame_in(const struct fh_hv_file *file, uint64_t mfn);
 /* Address of a frame in our own mapping, or NULL. */
 uint8_t *
-fh_hv_frame_addr(struct fh_hv *hv, uint64_t mfn);
+fh_hv_frame_addr(const struct fh_hv *hv, uint64_t mfn);
 /* A descriptor for the grantee, to be closed by the caller. */
 FH_MUST_CHECK int
 fh_hv_file_grantee_fd(const struct fh_hv_file *file);
@@ -259,6 +358,9 @@ fh_hv_mfn(const struct fh_hv_file *file, uint32_t page)
 /* Drops files that are empty and that nobody can use again. */
 void
 fh_hv_files_sweep(struct fh_hv_domain *granter);
+/* Frees the dropped ones that no thread can be looking at. */
+void
+fh_hv_files_reap(struct fh_hv *hv);
 
 /* ------------------------------------------------------------ connection -- */
 
@@ -322,16 +424,23 @@ fh_hv_call(struct fh_hv_conn *conn, struct fh_hv_reply *reply);
 
 void
 fh_hv_conn_accepted(struct fh_hv *hv, struct fh_hv_listener *l, int fd);
+/* By the connection's thread. */
 void
 fh_hv_conn_close(struct fh_hv_conn *conn);
+/* By the control thread: the connection's closes it soon. */
+void
+fh_hv_conn_cut(struct fh_hv_conn *conn);
 void
 fh_hv_reply_fd(struct fh_hv_reply *reply, int fd, bool close_after);
-/* Charges @n elements to @dom for this turn of the loop. */
+/* Charges @n elements to @dom for this turn of the loop of @th. */
 void
-fh_hv_spend(struct fh_hv_domain *dom, uint32_t n);
+fh_hv_spend(struct fh_hv_thread *th, struct fh_hv_domain *dom, uint32_t n);
 /* A domain with many connections gets no more of a turn than one with few. */
 bool
-fh_hv_may_spend(const struct fh_hv_domain *dom);
+fh_hv_may_spend(const struct fh_hv_thread *th, const struct fh_hv_domain *dom);
+/* Counts @n elements of @op that @conn did. */
+void
+fh_hv_count_elements(struct fh_hv_conn *conn, enum fh_hv_op op, uint32_t n);
 /* True when @count elements of @bytes lie in the area at @offset. */
 bool
 fh_hv_area_holds(const struct fh_hv_conn *conn, uint64_t offset,
@@ -349,11 +458,16 @@ fh_hv_gnt_close(struct fh_hv_conn *conn, uint32_t budget);
 fh_hv_call fh_hv_shr_share, fh_hv_shr_unshare, fh_hv_shr_notify;
 bool
 fh_hv_shr_close(struct fh_hv_conn *conn, uint32_t budget);
-/* Ends the grant of frames that the engine released meanwhile. */
+/* Withdraws the grants of frames that @th, or @conn's call, let go. */
 void
-fh_hv_ending_run(struct fh_hv *hv);
+fh_hv_ending_run(struct fh_hv_thread *th);
+/* Again for those that somebody had marked just then. */
 void
-fh_hv_ending_add(struct fh_hv *hv, uint32_t mfn, struct fh_hv_frame *frame);
+fh_hv_ending_retry(struct fh_hv *hv);
+/* The caller has TAKEN of @frame. */
+void
+fh_hv_ending_add(struct fh_hv_chain *chain, uint32_t mfn,
+                 struct fh_hv_frame *frame);
 
 /* notify.c */
 FH_MUST_CHECK int
@@ -442,17 +556,14 @@ fh_hv_ctl_destroyed(struct fh_hv_ctl *ctl, uint16_t domid);
 /* ------------------------------------------------------------ hypervisor -- */
 
 struct fh_hv {
-    int epfd;
-    bool is_stopping, is_accept_paused, is_isolated;
-    uint64_t turn; /* of the loop */
+    bool is_accept_paused, is_isolated;
+    fh_word32 is_stopping;
     uint64_t accept_again_ms;
     uid_t uid;
     uint32_t uid_base;
     uint32_t fd_limit, n_fds;
     char run_dir[512];
     int lock_fd;
-    struct fh_hv_src_list dead;
-    struct fh_hv_work_list work;
     struct fh_hv_listener_list listeners;
     struct fh_hv_listener control;
     struct fh_hv_src signals;
@@ -461,27 +572,34 @@ struct fh_hv {
     int closer; /* pipe to the thread that closes */
     uint64_t n_lost_fds;
 
+    struct fh_hv_thread threads[FH_HV_THREADS_MAX + 1]; /* 0: control */
+    uint32_t n_threads; /* hypercall threads; 0: control does everything */
+    struct fh_hv_line *line; /* the lock */
+
     struct fh_hv_domain_list domains; /* found by their domid */
     struct fh_hv_domain_list zombies; /* only referred to */
-    struct fh_hv_domain *by_domid[DOMID_FIRST_RESERVED];
+    fh_word64 by_domid[DOMID_FIRST_RESERVED]; /* addresses */
     uint32_t n_domains, next_domid;
+    uint32_t n_doomed; /* zombies that wait for their grace */
     uint64_t next_uid, next_file;
 
-    struct fh_hv_file *groups[FH_HV_GROUPS_MAX];
+    fh_word64 groups[FH_HV_GROUPS_MAX]; /* addresses of files */
     uint32_t group_hint;
-    uint32_t n_files, n_pages_used, n_maps, n_chans, n_slotfiles, n_conns;
-    uint32_t *ending; /* frames whose grant can end now */
-    uint32_t n_ending, ending_size;
+    uint32_t n_files, n_pages_used, n_chans, n_slotfiles, n_conns;
+    struct fh_hv_chain retry; /* frames whose grant could not end yet */
+    STAILQ_HEAD(, fh_hv_file) dead_files;
     struct fh_hv_slotfile_list slotfiles;
     struct fh_hv_evh_list evhs;
 
-    struct fh_gnt_ctx gnt;
-    struct fh_hv_conn *caller; /* whose call is running */
-
     struct fh_xs *xs;
     struct fh_hv_xs_woken xs_woken;
-    struct fh_hv_counts counts;
 };
+
+static inline struct fh_hv_thread *
+fh_hv_control(struct fh_hv *hv)
+{
+    return &hv->threads[0];
+}
 
 /* Charges @n descriptors to @dom: FH_EMFILE when its share, or fhv's own
  * limit, is spent. */

@@ -43,6 +43,12 @@ enum {
      * next turn. */
     FH_HV_TURN = 2 * FH_HV_SLICE,
     FH_HV_CALL_COST = 8,
+    /* Hypercall threads, at most: beyond four, what they share (the engine's
+     * cache lines, the memory) is the limit. */
+    FH_HV_THREADS_MAX = 4,
+    /* How soon the control thread looks again at what another thread keeps it
+     * from freeing. */
+    FH_HV_GRACE_MS = 1,
     /* Sources served between two slices of a long hypercall. */
     FH_HV_EVENTS_PER_TURN = 64,
     /* How long accepting stops when there is no descriptor left. */

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loop: descriptors that are ready, one slice of every unfinished piece of
- * work, the burial of what died meanwhile; again.  No piece of work is long
- * and none waits for a client, so every domain is served within a turn.
+ * The loop of a thread: descriptors that are ready, one slice of every
+ * unfinished piece of work, the burial of what died meanwhile; again.  No piece
+ * of work is long and none waits for a client, so every domain is served within
+ * a turn.
+ *
+ * The control thread has hv->lock in its turns; the others have an epoch.
  *
  * A listener that runs into the limit of descriptors rests for a while instead
  * of being woken at once again by the connection that waits.
@@ -17,79 +20,80 @@
 #include <unistd.h>
 
 #include "hv/hv.h"
+#include "hv/quiesce.h"
 
 int
-fh_hv_watch(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
+fh_hv_watch(struct fh_hv_thread *th, struct fh_hv_src *src, uint32_t events)
 {
     struct epoll_event ev = { .events = events, .data.ptr = src };
 
     src->is_dead = false;
-    if (epoll_ctl(hv->epfd, EPOLL_CTL_ADD, src->fd, &ev) < 0)
+    src->th = th;
+    if (epoll_ctl(th->epfd, EPOLL_CTL_ADD, src->fd, &ev) < 0)
         return -errno;
     return 0;
 }
 
 void
-fh_hv_rewatch(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
+fh_hv_rewatch(struct fh_hv_src *src, uint32_t events)
 {
     struct epoll_event ev = { .events = events, .data.ptr = src };
 
     /* Cannot fail: the descriptor is ours and registered. */
-    (void)epoll_ctl(hv->epfd, EPOLL_CTL_MOD, src->fd, &ev);
+    (void)epoll_ctl(src->th->epfd, EPOLL_CTL_MOD, src->fd, &ev);
 }
 
 void
-fh_hv_bury(struct fh_hv *hv, struct fh_hv_src *src)
+fh_hv_bury(struct fh_hv_src *src)
 {
     if (src->is_dead)
         return;
     src->is_dead = true;
     /* By hand: a client may hold a duplicate of the descriptor. */
-    (void)epoll_ctl(hv->epfd, EPOLL_CTL_DEL, src->fd, NULL);
+    (void)epoll_ctl(src->th->epfd, EPOLL_CTL_DEL, src->fd, NULL);
     close(src->fd);
     src->fd = -1;
     if (src->free)
-        SLIST_INSERT_HEAD(&hv->dead, src, dead_link);
+        SLIST_INSERT_HEAD(&src->th->dead, src, dead_link);
 }
 
 void
-fh_hv_enqueue(struct fh_hv *hv, struct fh_hv_work *work)
+fh_hv_enqueue(struct fh_hv_thread *th, struct fh_hv_work *work)
 {
     if (work->is_queued)
         return;
     work->is_queued = true;
-    TAILQ_INSERT_TAIL(&hv->work, work, link);
+    TAILQ_INSERT_TAIL(&th->work, work, link);
 }
 
 static void
-reap(struct fh_hv *hv)
+reap(struct fh_hv_thread *th)
 {
     struct fh_hv_src *src;
 
-    while ((src = SLIST_FIRST(&hv->dead))) {
-        SLIST_REMOVE_HEAD(&hv->dead, dead_link);
+    while ((src = SLIST_FIRST(&th->dead))) {
+        SLIST_REMOVE_HEAD(&th->dead, dead_link);
         src->free(src);
     }
-    fh_hv_domains_reap(hv);
 }
 
 /* One slice of everything that was queued when we began. */
 static void
-work_slice(struct fh_hv *hv)
+work_slice(struct fh_hv_thread *th)
 {
     struct fh_hv_work_list list = TAILQ_HEAD_INITIALIZER(list);
     struct fh_hv_work_list skipped = TAILQ_HEAD_INITIALIZER(skipped);
     struct fh_hv_work *work;
 
-    TAILQ_CONCAT(&list, &hv->work, link);
+    TAILQ_CONCAT(&list, &th->work, link);
     while ((work = TAILQ_FIRST(&list))) {
         TAILQ_REMOVE(&list, work, link);
         work->is_queued = false;
-        switch (work->step(hv, work)) {
+        switch (work->step(th->hv, work)) {
         case FH_HV_STEP_DONE:
             break;
         case FH_HV_STEP_AGAIN:
-            fh_hv_enqueue(hv, work);
+            fh_hv_enqueue(th, work);
             break;
         case FH_HV_STEP_SKIPPED:
             work->is_queued = true;
@@ -97,8 +101,8 @@ work_slice(struct fh_hv *hv)
             break;
         }
     }
-    TAILQ_CONCAT(&skipped, &hv->work, link);
-    TAILQ_CONCAT(&hv->work, &skipped, link);
+    TAILQ_CONCAT(&skipped, &th->work, link);
+    TAILQ_CONCAT(&th->work, &skipped, link);
 }
 
 static uint64_t
@@ -118,34 +122,71 @@ accept_pause(struct fh_hv *hv, bool pause)
     hv->is_accept_paused = pause;
     hv->accept_again_ms = now_ms() + FH_HV_ACCEPT_PAUSE_MS;
     LIST_FOREACH(l, &hv->listeners, link)
-        fh_hv_rewatch(hv, &l->src, pause ? 0 : EPOLLIN);
+        fh_hv_rewatch(&l->src, pause ? 0 : EPOLLIN);
+}
+
+/* What the control thread does after everything else in its turn. */
+static void
+control_finish(struct fh_hv *hv)
+{
+    if (hv->is_accept_paused && now_ms() >= hv->accept_again_ms)
+        accept_pause(hv, false);
+    fh_hv_xs_flush(hv);
+    fh_hv_ending_retry(hv);
+    fh_hv_files_reap(hv);
+    fh_hv_domains_reap(hv);
+}
+
+/* How long @th may sleep. */
+static int
+wait_ms(const struct fh_hv_thread *th)
+{
+    const struct fh_hv *hv = th->hv;
+
+    if (!TAILQ_EMPTY(&th->work))
+        return 0;
+    if (th->index)
+        return -1;
+    if (hv->retry.head || hv->n_doomed || !STAILQ_EMPTY(&hv->dead_files))
+        return FH_HV_GRACE_MS;
+    return hv->is_accept_paused ? FH_HV_ACCEPT_PAUSE_MS : -1;
+}
+
+static void
+turn(struct fh_hv_thread *th, const struct epoll_event *evs, int n)
+{
+    const bool is_control = th->index == 0;
+    const bool locked = is_control && fh_hv_lock(th);
+
+    fh_hv_epoch_enter(&th->epoch);
+    th->turn++;
+    for (int i = 0; i < n; i++) {
+        struct fh_hv_src *src = evs[i].data.ptr;
+
+        if (!src->is_dead)
+            src->ready(th->hv, src, evs[i].events);
+    }
+    work_slice(th);
+    if (is_control)
+        control_finish(th->hv);
+    reap(th);
+    fh_hv_epoch_leave(&th->epoch);
+    th->wait_ms = wait_ms(th);
+    fh_hv_unlock(th, locked);
 }
 
 int
-fh_hv_loop(struct fh_hv *hv)
+fh_hv_loop(struct fh_hv_thread *th)
 {
     struct epoll_event evs[FH_HV_EVENTS_PER_TURN];
 
-    while (!hv->is_stopping) {
-        int wait_ms = !TAILQ_EMPTY(&hv->work)  ? 0
-                      : hv->is_accept_paused ? FH_HV_ACCEPT_PAUSE_MS
-                                             : -1;
-        int n = epoll_wait(hv->epfd, evs, FH_HV_EVENTS_PER_TURN, wait_ms);
+    th->wait_ms = wait_ms(th);
+    while (!fh_load_acquire32(&th->hv->is_stopping)) {
+        int n = epoll_wait(th->epfd, evs, FH_HV_EVENTS_PER_TURN, th->wait_ms);
 
         if (n < 0 && errno != EINTR)
             return -errno;
-        hv->turn++;
-        if (hv->is_accept_paused && now_ms() >= hv->accept_again_ms)
-            accept_pause(hv, false);
-        for (int i = 0; i < n; i++) {
-            struct fh_hv_src *src = evs[i].data.ptr;
-
-            if (!src->is_dead)
-                src->ready(hv, src, evs[i].events);
-        }
-        work_slice(hv);
-        fh_hv_xs_flush(hv);
-        reap(hv);
+        turn(th, evs, n);
     }
     return 0;
 }
@@ -186,7 +227,7 @@ fh_hv_listen(struct fh_hv *hv, struct fh_hv_listener *l, const char *path,
         return r;
     }
     l->src = (struct fh_hv_src){ .fd = fd, .ready = listener_ready };
-    r = fh_hv_watch(hv, &l->src, EPOLLIN);
+    r = fh_hv_watch(fh_hv_control(hv), &l->src, EPOLLIN);
     if (r) {
         close(fd);
         return r;
@@ -201,7 +242,7 @@ fh_hv_unlisten(struct fh_hv *hv, struct fh_hv_listener *l)
     if (!l->src.ready || l->src.is_dead)
         return;
     LIST_REMOVE(l, link);
-    fh_hv_bury(hv, &l->src);
+    fh_hv_bury(&l->src);
 }
 
 bool

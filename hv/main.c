@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@
 struct options {
     const char *name, *run_dir, *lib_dir;
     uint32_t uid_base;
+    uint32_t n_threads; /* UINT32_MAX: as many as there are CPUs */
     int ready_fd;
     bool is_foreground;
 };
@@ -37,7 +39,7 @@ usage(FILE *f, const char *name)
 {
     fprintf(f,
             "usage: %s [--run-dir DIR] [--lib-dir DIR] [--uid-base N]\n"
-            "       [--foreground] [--ready-fd N]\n\n"
+            "       [--threads N] [--foreground] [--ready-fd N]\n\n"
             "Runs the local hypervisor: domains that share pages, event\n"
             "channels and a xenstore, as ordinary processes.\n\n"
             "  --run-dir DIR   sockets are made here (default:\n"
@@ -47,9 +49,13 @@ usage(FILE *f, const char *name)
             "  --uid-base N    domain D runs under uid N+D (default: the first\n"
             "                  free block of %u from %u on; only as root, else\n"
             "                  all domains share one uid)\n"
+            "  --threads N     serve grant hypercalls by N threads, 2 to %u;\n"
+            "                  0 or 1: by the one that does everything else\n"
+            "                  (default: as many as CPUs, at most %u)\n"
             "  --foreground    stay in the foreground\n"
             "  --ready-fd N    write a byte there when domains may come\n",
-            name, FH_HV_UID_BLOCK, FH_HV_UID_BASE_DEFAULT);
+            name, FH_HV_UID_BLOCK, FH_HV_UID_BASE_DEFAULT, FH_HV_THREADS_MAX,
+            FH_HV_THREADS_MAX);
 }
 
 /* Returns -1 to go on, or the exit status. */
@@ -60,6 +66,7 @@ options_parse(struct options *o, int argc, char **argv)
         { "run-dir", required_argument, NULL, 'r' },
         { "lib-dir", required_argument, NULL, 'l' },
         { "uid-base", required_argument, NULL, 'u' },
+        { "threads", required_argument, NULL, 't' },
         { "ready-fd", required_argument, NULL, 'n' },
         { "foreground", no_argument, NULL, 'f' },
         { "help", no_argument, NULL, 'h' },
@@ -79,7 +86,7 @@ options_parse(struct options *o, int argc, char **argv)
         } else if (c == 'h') {
             usage(stdout, o->name);
             return 0;
-        } else if (c == 'u' || c == 'n') {
+        } else if (c == 'u' || c == 'n' || c == 't') {
             unsigned long v = strtoul(optarg, &end, 10);
 
             if (!*optarg || *end || v > 0x7fffffff) {
@@ -88,6 +95,8 @@ options_parse(struct options *o, int argc, char **argv)
             }
             if (c == 'u')
                 o->uid_base = (uint32_t)v;
+            else if (c == 't')
+                o->n_threads = (uint32_t)v;
             else
                 o->ready_fd = (int)v;
         } else {
@@ -106,7 +115,7 @@ options_parse(struct options *o, int argc, char **argv)
 static void
 signals_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
 {
-    hv->is_stopping = true;
+    fh_store_release32(&hv->is_stopping, 1);
 }
 
 static int
@@ -124,7 +133,7 @@ signals_init(struct fh_hv *hv)
     hv->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (hv->signals.fd < 0)
         return -errno;
-    return fh_hv_watch(hv, &hv->signals, EPOLLIN);
+    return fh_hv_watch(fh_hv_control(hv), &hv->signals, EPOLLIN);
 }
 
 /* As many descriptors as we may have. */
@@ -159,6 +168,23 @@ uids_usable(const struct fh_hv *hv, const char *name)
     return false;
 }
 
+/* One thread that only serves hypercalls would be no faster than the control
+ * thread doing that itself. */
+static uint32_t
+threads_wanted(const struct options *o)
+{
+    cpu_set_t cpus;
+    uint32_t n = o->n_threads;
+
+    if (n == UINT32_MAX)
+        n = sched_getaffinity(0, sizeof(cpus), &cpus)
+                ? 1
+                : (uint32_t)CPU_COUNT(&cpus);
+    if (n > FH_HV_THREADS_MAX)
+        n = FH_HV_THREADS_MAX;
+    return n < 2 ? 0 : n;
+}
+
 static int
 hv_init(struct fh_hv *hv, const struct options *o)
 {
@@ -181,12 +207,12 @@ hv_init(struct fh_hv *hv, const struct options *o)
         return FH_EMFILE;
     }
     hv->next_domid = 1;
-    TAILQ_INIT(&hv->work);
-    hv->epfd = epoll_create1(EPOLL_CLOEXEC);
-    if (hv->epfd < 0)
-        return -errno;
-    fh_gnt_ctx_init(&hv->gnt, &fh_hv_gnt_ops, hv, 0);
-    r = signals_init(hv);
+    STAILQ_INIT(&hv->dead_files);
+    hv->n_threads = threads_wanted(o);
+    r = fh_hv_threads_init(hv);
+    if (r)
+        return r;
+    r = signals_init(hv); /* blocks them in the threads to come, too */
     if (r)
         return r;
     r = fh_hv_closer_start(hv);
@@ -198,7 +224,8 @@ hv_init(struct fh_hv *hv, const struct options *o)
     r = fh_hv_domain_create(hv, 0, "Domain-0", &dom0);
     if (r)
         return r;
-    return fh_hv_ctl_init(hv);
+    r = fh_hv_ctl_init(hv);
+    return r ? r : fh_hv_threads_start(hv);
 }
 
 static void
@@ -235,8 +262,9 @@ hv_run(struct fh_hv *hv, const struct options *o)
         if (!o->is_foreground)
             stderr_leave();
         ready_tell(o->ready_fd);
-        r = fh_hv_loop(hv);
+        r = fh_hv_loop(fh_hv_control(hv));
     }
+    fh_hv_threads_stop(hv);
     if (r)
         fprintf(stderr, "%s: %s\n", o->name, strerror(-r));
     fh_hv_rundir_leave(hv->run_dir);
@@ -284,6 +312,7 @@ fh_hv_main(int argc, char **argv)
     struct options o = {
         .name = argc ? argv[0] : "fhv",
         .ready_fd = -1,
+        .n_threads = UINT32_MAX,
     };
     /* Everything hangs on it; the process's end takes it down. */
     static struct fh_hv *hv;

@@ -9,12 +9,24 @@
 #include "base/arith.h"
 #include "hv/hv.h"
 
+/* Ports and channels are the control thread's. */
+static int
+hold(struct fh_hv_conn *conn, uint64_t port, struct fh_hv_notify *n)
+{
+    struct fh_hv_thread *th = conn->src.th;
+    const bool locked = fh_hv_lock(th);
+    int r = fh_hv_ev_hold(conn->dom, port, &n->chan, &n->end);
+
+    fh_hv_unlock(th, locked);
+    return r;
+}
+
 int
 fh_hv_notify_set(struct fh_hv_conn *conn, uint32_t key, uint32_t mfn)
 {
     const uint64_t offset = conn->req.arg[1], port = conn->req.arg[2];
     struct fh_hv_notify *n;
-    int r;
+    int r = 0;
 
     if (offset != FH_HV_NO_NOTIFY && offset >= FH_PAGE_BYTES)
         return FH_EINVAL;
@@ -26,9 +38,8 @@ fh_hv_notify_set(struct fh_hv_conn *conn, uint32_t key, uint32_t mfn)
     *n = (struct fh_hv_notify){
         .key = key, .mfn = mfn, .offset = (uint32_t)offset,
     };
-    r = port == FH_HV_NO_NOTIFY
-            ? 0
-            : fh_hv_ev_hold(conn->dom, port, &n->chan, &n->end);
+    if (port != FH_HV_NO_NOTIFY)
+        r = hold(conn, port, n);
     if (r) {
         free(n);
         return r;
@@ -49,8 +60,11 @@ fire(struct fh_hv_conn *conn, const struct fh_hv_notify *n)
     }
     if (!n->chan)
         return;
+    const bool locked = fh_hv_lock(conn->src.th);
+
     fh_hv_ev_send(n->chan, n->end);
     fh_hv_ev_release(conn->hv, n->chan);
+    fh_hv_unlock(conn->src.th, locked);
 }
 
 void

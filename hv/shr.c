@@ -67,13 +67,61 @@ ref_drop(struct fh_hv_domain *dom, uint32_t ref)
 /* ---------------------------------------------------------------- ending -- */
 
 void
-fh_hv_ending_add(struct fh_hv *hv, uint32_t mfn, struct fh_hv_frame *frame)
+fh_hv_ending_add(struct fh_hv_chain *chain, uint32_t mfn,
+                 struct fh_hv_frame *frame)
 {
-    if (frame->is_ending_queued)
+    frame->next = chain->head;
+    chain->head = mfn + 1;
+}
+
+/* Withdraws the grant of a frame that is TAKEN by the caller, who has the
+ * lock. */
+static void
+frame_withdraw(struct fh_hv *hv, uint32_t mfn)
+{
+    struct fh_hv_file *file = fh_hv_file_of(hv, mfn);
+    struct fh_hv_frame *frame = fh_hv_frame_in(file, mfn);
+    struct fh_hv_domain *granter = file->granter;
+
+    if (!fh_gnt_v1_revoke(table_of(granter), frame->gref)) {
+        ref_drop(granter, frame->gref);
+        fh_hv_pages_free(file, mfn - fh_hv_mfn(file, 0), 1);
+    } else if (!fh_hv_frame_untake(&frame->word)) {
+        fh_hv_ending_add(&hv->retry, mfn, frame);
+    }
+}
+
+static void
+chain_run(struct fh_hv *hv, struct fh_hv_chain *chain)
+{
+    uint32_t head = chain->head;
+
+    chain->head = 0;
+    while (head) {
+        const uint32_t mfn = head - 1;
+
+        head = fh_hv_frame_in(fh_hv_file_of(hv, mfn), mfn)->next;
+        frame_withdraw(hv, mfn);
+    }
+}
+
+void
+fh_hv_ending_run(struct fh_hv_thread *th)
+{
+    if (!th->ending.head)
         return;
-    /* Sized for every frame that is granted, in shares_reserve(). */
-    frame->is_ending_queued = true;
-    hv->ending[hv->n_ending++] = mfn;
+    const bool locked = fh_hv_lock(th);
+
+    chain_run(th->hv, &th->ending);
+    if (th->hv->retry.head && th->index)
+        fh_hv_wake(fh_hv_control(th->hv));
+    fh_hv_unlock(th, locked);
+}
+
+void
+fh_hv_ending_retry(struct fh_hv *hv)
+{
+    chain_run(hv, &hv->retry);
 }
 
 /* Ends the grant of one frame now, or when its last mapping goes. */
@@ -81,42 +129,9 @@ static void
 frame_end(struct fh_hv *hv, uint32_t mfn)
 {
     struct fh_hv_file *file = fh_hv_file_of(hv, mfn);
-    struct fh_hv_frame *frame = fh_hv_frame(hv, mfn);
-    struct fh_hv_domain *granter = file->granter;
 
-    frame->state = FH_HV_FRAME_ENDING;
-    if (frame->refs || fh_gnt_v1_revoke(table_of(granter), frame->gref))
-        return;
-    ref_drop(granter, frame->gref);
-    fh_hv_pages_free(file, mfn - fh_hv_mfn(file, 0), 1);
-}
-
-void
-fh_hv_ending_run(struct fh_hv *hv)
-{
-    while (hv->n_ending) {
-        const uint32_t mfn = hv->ending[--hv->n_ending];
-
-        fh_hv_frame(hv, mfn)->is_ending_queued = false;
-        frame_end(hv, mfn);
-    }
-}
-
-/* Room in hv->ending for every granted page, so that an unmap cannot fail. */
-static int
-ending_reserve(struct fh_hv *hv, uint32_t n)
-{
-    const uint64_t need = (uint64_t)hv->n_pages_used + n;
-    uint32_t *p;
-
-    if (need <= hv->ending_size)
-        return 0;
-    p = realloc(hv->ending, 2 * need * sizeof(*p));
-    if (!p)
-        return FH_ENOMEM;
-    hv->ending = p;
-    hv->ending_size = (uint32_t)(2 * need);
-    return 0;
+    if (fh_hv_frame_end(&fh_hv_frame_in(file, mfn)->word))
+        frame_withdraw(hv, mfn);
 }
 
 /* ------------------------------------------------------------ hypercalls -- */
@@ -151,7 +166,7 @@ grant_one(struct fh_hv_conn *conn, struct fh_hv_file *file, uint32_t page,
     const uint32_t ref = ref_take(conn->dom);
 
     frame->gref = ref;
-    frame->state = FH_HV_FRAME_GRANTED;
+    fh_store_relaxed32(&frame->word, FH_HV_FRAME_GRANTED);
     fh_gnt_v1_grant(table_of(conn->dom), ref, grantee, fh_hv_mfn(file, page),
                     !file->is_writable);
     fh_copy_out(out, &ref, sizeof(ref));
@@ -167,9 +182,6 @@ share_start(struct fh_hv_conn *conn, struct fh_hv_domain *grantee,
     int r;
 
     r = refs_reserve(conn->dom, req->count);
-    if (r)
-        return r;
-    r = ending_reserve(conn->hv, req->count);
     if (r)
         return r;
     r = share_new(conn, id);
@@ -211,8 +223,8 @@ fh_hv_shr_share(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
         grant_one(conn, share->file, share->page + i, grantee->domid,
                   conn->area + req->out + i * sizeof(uint32_t));
     conn->done = share->n;
-    conn->dom->counts.elements[FH_HV_SHR_SHARE] += share->n;
-    fh_hv_spend(conn->dom, share->n / 8);
+    fh_hv_count_elements(conn, FH_HV_SHR_SHARE, share->n);
+    fh_hv_spend(conn->src.th, conn->dom, share->n / 8);
     reply->rsp.arg[0] = id;
     reply->rsp.arg[1] = share->page;
     fh_hv_reply_fd(reply, share->file->fd, false);
@@ -250,7 +262,7 @@ fh_hv_shr_unshare(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
         return FH_EINVAL;
     const bool more = share_end(conn, (uint32_t)id, &budget);
 
-    fh_hv_spend(conn->dom, FH_HV_SLICE - budget);
+    fh_hv_spend(conn->src.th, conn->dom, FH_HV_SLICE - budget);
     return more ? FH_HV_MORE : 0;
 }
 

@@ -68,12 +68,51 @@ counts(const struct fh_hv_counts *c)
     return o;
 }
 
+/* Adds @b to @a.  Other threads go on counting. */
+static void
+counts_add(struct fh_hv_counts *a, const struct fh_hv_counts *b)
+{
+    for (unsigned op = 0; op < FH_HV_OPS; op++) {
+        a->calls[op] += fh_load_relaxed64(&b->calls[op]);
+        a->elements[op] += fh_load_relaxed64(&b->elements[op]);
+    }
+    a->slices += fh_load_relaxed64(&b->slices);
+}
+
+static struct json_object *
+domain_counts(const struct fh_hv_domain *dom, uint64_t *n_maps)
+{
+    struct fh_hv_counts c = { 0 };
+
+    *n_maps = 0;
+    for (unsigned i = 0; i <= FH_HV_THREADS_MAX; i++) {
+        counts_add(&c, &dom->tally[i].counts);
+        *n_maps += fh_load_relaxed64(&dom->tally[i].n_maps);
+    }
+    return counts(&c);
+}
+
+static struct json_object *
+all_counts(const struct fh_hv *hv, uint64_t *n_maps)
+{
+    struct fh_hv_counts c = { 0 };
+
+    *n_maps = 0;
+    for (unsigned i = 0; i <= hv->n_threads; i++) {
+        counts_add(&c, &hv->threads[i].tally.counts);
+        *n_maps += fh_load_relaxed64(&hv->threads[i].tally.n_maps);
+    }
+    return counts(&c);
+}
+
 struct json_object *
 fh_hv_status_domain(const struct fh_hv_domain *dom)
 {
     struct json_object *o = json_object_new_object();
     struct fh_xs_stats xs = { 0 };
     char path[640];
+    uint64_t n_maps;
+    struct json_object *calls = domain_counts(dom, &n_maps);
 
     put(o, "domid", dom->domid);
     put_string(o, "name", dom->name);
@@ -90,13 +129,13 @@ fh_hv_status_domain(const struct fh_hv_domain *dom)
     put(o, "descriptors", dom->n_fds);
     put(o, "grants", dom->n_refs);
     put(o, "shared_pages", dom->n_shared);
-    put(o, "maps", dom->n_maps);
+    put(o, "maps", n_maps);
     put(o, "ports", dom->n_ports);
     fh_xs_stats(dom->hv->xs, dom->domid, &xs);
     put(o, "xenstore_nodes", xs.n_nodes);
     put(o, "xenstore_watches", xs.n_watches);
     put(o, "xenstore_connections", xs.n_conns);
-    json_object_object_add(o, "hypercalls", counts(&dom->counts));
+    json_object_object_add(o, "hypercalls", calls);
     return o;
 }
 
@@ -107,6 +146,8 @@ fh_hv_status(const struct fh_hv *hv)
     struct json_object *doms = json_object_new_array();
     const struct fh_hv_domain *dom;
     uint32_t n_zombies = 0;
+    uint64_t n_maps;
+    struct json_object *calls = all_counts(hv, &n_maps);
 
     LIST_FOREACH(dom, &hv->domains, link)
         json_object_array_add(doms, fh_hv_status_domain(dom));
@@ -117,16 +158,17 @@ fh_hv_status(const struct fh_hv *hv)
     put_string(o, "run_dir", hv->run_dir);
     put_string(o, "isolation", hv->is_isolated ? "on" : "off");
     put(o, "uid_base", hv->is_isolated ? hv->uid_base : hv->uid);
+    put(o, "threads", hv->n_threads);
     put(o, "connections", hv->n_conns);
     put(o, "descriptors", hv->n_fds);
-    put(o, "maps", hv->n_maps);
+    put(o, "maps", n_maps);
     put(o, "shared_pages", hv->n_pages_used);
     put(o, "shared_files", hv->n_files);
     put(o, "slot_files", hv->n_slotfiles);
     put(o, "channels", hv->n_chans);
     put(o, "zombies", n_zombies);
     put(o, "lost_descriptors", hv->n_lost_fds);
-    json_object_object_add(o, "hypercalls", counts(&hv->counts));
+    json_object_object_add(o, "hypercalls", calls);
     json_object_object_add(o, "domains", doms);
     return o;
 }

@@ -65,7 +65,7 @@ client_close(struct fh_hv_xs_client *c)
     c->is_woken = false;
     LIST_REMOVE(c, link);
     fh_hv_fds_drop(c->dom, 1);
-    fh_hv_bury(c->hv, &c->src);
+    fh_hv_bury(&c->src);
     fh_xs_conn_free(c->conn);
     c->conn = NULL;
 }
@@ -103,7 +103,7 @@ client_serve(struct fh_hv_xs_client *c)
         (r ? EPOLLOUT : 0) | (fh_xs_conn_room(c->conn) ? EPOLLIN : 0);
 
     if (events != c->events)
-        fh_hv_rewatch(c->hv, &c->src, events);
+        fh_hv_rewatch(&c->src, events);
     c->events = events;
 }
 
@@ -131,14 +131,14 @@ client_ready(struct fh_hv *hv, struct fh_hv_src *src, uint32_t events)
         return;
     }
     client_wake(c);
-    if (!(events & EPOLLIN) || !room || !fh_hv_may_spend(c->dom))
+    if (!(events & EPOLLIN) || !room || !fh_hv_may_spend(src->th, c->dom))
         return; /* what is left unread will be reported again */
     ssize_t n = recv(src->fd, buf, room < sizeof(buf) ? room : sizeof(buf),
                      MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n > 0)
-        fh_hv_spend(c->dom, (uint32_t)n / REQUEST_BYTES + 1);
+        fh_hv_spend(src->th, c->dom, (uint32_t)n / REQUEST_BYTES + 1);
     if (n <= 0 || fh_xs_conn_input(c->conn, buf, (size_t)n))
         client_close(c);
 }
@@ -164,7 +164,7 @@ fh_hv_xs_accepted(struct fh_hv *hv, struct fh_hv_listener *l, int fd)
     c->events = EPOLLIN;
     if (fh_xs_conn_new(hv->xs, dom->domid, c, &c->conn))
         goto fail;
-    if (fh_hv_watch(hv, &c->src, EPOLLIN))
+    if (fh_hv_watch(fh_hv_control(hv), &c->src, EPOLLIN))
         goto fail;
     LIST_INSERT_HEAD(&dom->xs_clients, c, link);
     return;
