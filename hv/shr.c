@@ -28,7 +28,7 @@ table_grow(struct fh_hv_domain *dom)
     const uint32_t n = fh_gnt_table_frames(&dom->gnt);
 
     return fh_gnt_table_grow(&dom->gnt, dom->table + n * FH_PAGE_BYTES,
-                             dom->active + n * fh_gnt_frame_bytes());
+                             dom->active + n * fh_gnt_frame_bytes(), 0);
 }
 
 /* Makes sure that @n references can be taken without failing. */

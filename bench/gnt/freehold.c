@@ -176,7 +176,7 @@ grow(struct bench_domain *d)
     const uint32_t n = fh_gnt_table_frames(&d->gnt);
 
     if (fh_gnt_table_grow(&d->gnt, &d->table[n * FH_GNT_V1_PER_FRAME],
-                          bench_zeroed(fh_gnt_frame_bytes())))
+                          bench_zeroed(fh_gnt_frame_bytes()), 0))
         abort();
 }
 

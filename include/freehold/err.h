@@ -16,6 +16,7 @@
 enum {
     FH_EPERM = -1,
     FH_ENOENT = -2,
+    FH_ESRCH = -3,
     FH_EINTR = -4,
     FH_EIO = -5,
     FH_E2BIG = -7,

@@ -10,7 +10,8 @@
  *   fh_gnt_ctx      one per thread (physical CPU) that calls the engine
  *   fh_gnt_domain   one per domain, inside the embedder's own struct:
  *       fh_gnt_domain_init()
- *       fh_gnt_table_init(), fh_gnt_table_grow()   so that it can grant
+ *       fh_gnt_table_init(), fh_gnt_table_grow(), fh_gnt_status_grow()
+ *                                                  so that it can grant
  *       fh_gnt_maptrack_init()                     so that it can map
  *       fh_gnt_op_map(), _unmap(), _copy(), ...    what its guest asks for
  *       fh_gnt_domain_kill()                       no new maps of its pages
@@ -45,12 +46,16 @@
 
 struct fh_gnt_domain;
 struct fh_gnt_table_frame;
+struct fh_gnt_status_frame;
 struct fh_gnt_slot;
 
 /* ---------------------------------------------------------------- limits -- */
 
-/* Entries of one shared 4 KiB frame of a version 1 table. */
-#define FH_GNT_V1_PER_FRAME 512u
+/* Entries of one shared 4 KiB frame of a table, and status words of one status
+ * frame, which only version 2 has. */
+#define FH_GNT_V1_PER_FRAME     512u
+#define FH_GNT_V2_PER_FRAME     256u
+#define FH_GNT_STATUS_PER_FRAME 2048u
 /* Pins of one entry, for reading and for writing apart: each live handle and
  * each running copy is one.  One more is GNTST_general_error. */
 #define FH_GNT_PIN_MAX 262143u
@@ -226,6 +231,21 @@ struct fh_hv_ops {
     int (*cache_flush)(void *hv, uint64_t mfn, uint32_t offset, uint32_t n,
                        uint32_t op);
 
+    /*
+     * (optional) The guest of @d wants a table of at least @n_frames frames and
+     * @n_status status frames: calls fh_gnt_status_grow() and then
+     * fh_gnt_table_grow() as often as needed.  Several threads may ask at once;
+     * the embedder lets one at a time grow one table.  Nonzero or NULL:
+     * refused; what was added stays.
+     */
+    int (*table_grow)(void *hv, struct fh_gnt_domain *d, uint32_t n_frames,
+                      uint32_t n_status);
+    /* (optional) Writes @n bytes at @guest_addr of @caller, for the lists that
+     * setup_table and get_status_frames fill.  Nonzero or NULL: a fault,
+     * GNTST_bad_virt_addr. */
+    int (*guest_write)(void *hv, struct fh_gnt_domain *caller,
+                       uint64_t guest_addr, const void *src, size_t n);
+
     /* (optional) Entry @ref of @d, for which fh_gnt_entry_set() asked so, lost
      * its last pin: tell the granter's guest. */
     void (*domain_kick)(void *hv, struct fh_gnt_domain *d, uint32_t ref);
@@ -276,6 +296,11 @@ struct fh_gnt_stats {
 /* The domain's guest is auto-translated (HVM, PVH), not PV: no device,
  * application or pte maps. */
 #define FH_GNT_DOM_TRANSLATED 1u
+/* Its transitive grants (version 2) are honoured, by copies: one step, never
+ * for maps.  Without it they are GNTST_general_error. */
+#define FH_GNT_DOM_TRANSITIVE 2u
+/* It has no version 2: set_version answers FH_ENOSYS. */
+#define FH_GNT_DOM_V1_ONLY 4u
 
 struct fh_gnt_domain_params {
     uint64_t uid; /* never reused by any domain; not 0 */
@@ -295,6 +320,10 @@ struct fh_gnt_domain {
     /* granter: frames[i] is valid for i < n_frames */
     struct fh_gnt_table_frame *frames;
     uint32_t n_frames, max_frames;
+    struct fh_gnt_status_frame *status;
+    uint32_t n_status;
+    uint32_t version; /* lib/grant/version.h */
+    uint32_t switch_phase, switch_cursor;
     /* mapper */
     struct fh_gnt_slot *slots;
     uint32_t n_slots, index_bits;
@@ -329,16 +358,47 @@ fh_gnt_frame_bytes(void);
  * @shared: 4 KiB that the guest may write, page aligned; zeroed by the caller
  * @active: fh_gnt_frame_bytes(), zeroed, aligned to 64; the guest must not
  *          reach it
+ * @gfn:    what setup_table tells the guest of it
  *
- * Both stay until the domain is gone; a table never shrinks.
+ * Both stay until the domain is gone; a table never shrinks.  Entries of a
+ * version 2 table can be used when their status frame is there, too.
  * Returns 0, or FH_ENOSPC at max_frames with nothing changed.
  * Threads: one grower per domain at a time, beside any other call.
  */
 FH_MUST_CHECK int
 fh_gnt_table_grow(struct fh_gnt_domain *d, FH_SHARED void *shared,
-                  void *active);
+                  void *active, uint64_t gfn);
 
-/* Frames that the table has now, and at most. */
+/*
+ * fh_gnt_status_grow - append one status frame
+ *
+ * @shared: 4 KiB as above, for 2048 entries, which is 8 frames
+ *
+ * It stays until the domain is gone, in version 1 as well (XSA-379, XSA-384).
+ * Returns 0, or FH_ENOSPC when there are enough for max_frames.
+ * Threads: as fh_gnt_table_grow().
+ */
+FH_MUST_CHECK int
+fh_gnt_status_grow(struct fh_gnt_domain *d, FH_SHARED void *shared,
+                   uint64_t gfn);
+
+/* Status frames for @n_frames frames. */
+static inline uint32_t
+fh_gnt_status_needed(uint32_t n_frames)
+{
+    const uint32_t per = FH_GNT_STATUS_PER_FRAME / FH_GNT_V2_PER_FRAME;
+
+    return n_frames / per + !!(n_frames % per);
+}
+
+/* 1 or 2: the version of the table now. */
+uint32_t
+fh_gnt_version(const struct fh_gnt_domain *d);
+
+/* Frames that the table has now, and at most; status frames that the guest
+ * sees: none in version 1. */
+uint32_t
+fh_gnt_status_frames(const struct fh_gnt_domain *d);
 uint32_t
 fh_gnt_table_frames(const struct fh_gnt_domain *d);
 uint32_t
@@ -445,6 +505,48 @@ struct fh_gnt_call {
 FH_MUST_CHECK long
 fh_gnt_hypercall(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                  struct fh_gnt_call *call);
+
+/*
+ * fh_gnt_op_swap and the five operations that take one element - as above
+ *
+ * What fails as a whole has nothing written and is returned: FH_EINVAL for a
+ * @count that is not 1 (setup_table, query_size, get_status_frames); and
+ *
+ *   set_version   FH_EINVAL for a version other than 1 and 2, FH_ENOSYS,
+ *                 FH_EBUSY while an entry above the reserved ones is pinned,
+ *                 FH_ERANGE if a reserved entry cannot be said in version 1,
+ *                 FH_ENOMEM if the status frames cannot be had, FH_EAGAIN if
+ *                 the table is being switched by somebody else.  The version
+ *                 is written in any case.  FH_GNT_E_PREEMPTED also when it has
+ *                 to wait.  Until it is called again, and while it works, pins
+ *                 that would read the granter's entry are GNTST_eagain.
+ *   get_version   FH_ESRCH for no such domain, FH_EPERM
+ */
+FH_MUST_CHECK long
+fh_gnt_op_swap(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+               FH_SHARED struct gnttab_swap_grant_ref *ops, uint32_t count,
+               uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_setup_table(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                      FH_SHARED struct gnttab_setup_table *ops, uint32_t count,
+                      uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_query_size(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                     FH_SHARED struct gnttab_query_size *ops, uint32_t count,
+                     uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_get_status_frames(struct fh_gnt_ctx *ctx,
+                            struct fh_gnt_domain *caller,
+                            FH_SHARED struct gnttab_get_status_frames *ops,
+                            uint32_t count, uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_set_version(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                      FH_SHARED struct gnttab_set_version *ops, uint32_t count,
+                      uint32_t *done);
+FH_MUST_CHECK long
+fh_gnt_op_get_version(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                      FH_SHARED struct gnttab_get_version *ops, uint32_t count,
+                      uint32_t *done);
 
 /*
  * The same for one element in memory of the embedder's own.  Results go to the
@@ -577,8 +679,9 @@ fh_gnt_stats_read(const struct fh_gnt_domain *d, struct fh_gnt_stats *out);
 /* -------------------------------------------------------- granter's side -- */
 
 /*
- * What a guest does to its own table (version 1), for embedders and unikernels
- * that are the granter.  @table is the shared frames, contiguous, from ref 0.
+ * What a guest does to its own table, for embedders and unikernels that are the
+ * granter.  @table is the shared frames, contiguous, from ref 0; @status the
+ * status frames.
  */
 
 /* Grants @gfn to @domid.  @ref must be unused. */
@@ -594,3 +697,23 @@ fh_gnt_v1_grant(FH_SHARED grant_entry_v1_t *table, uint32_t ref, uint16_t domid,
 #define FH_GNT_E_IN_USE 2
 FH_MUST_CHECK int
 fh_gnt_v1_revoke(FH_SHARED grant_entry_v1_t *table, uint32_t ref);
+
+/* The same in version 2: a page, a window of one, or what @trans_domid granted
+ * to this domain as @trans_ref. */
+void
+fh_gnt_v2_grant(FH_SHARED grant_entry_v2_t *table, uint32_t ref, uint16_t domid,
+                uint64_t gfn, bool readonly);
+void
+fh_gnt_v2_grant_window(FH_SHARED grant_entry_v2_t *table, uint32_t ref,
+                       uint16_t domid, uint64_t gfn, uint16_t start,
+                       uint16_t length, bool readonly);
+void
+fh_gnt_v2_grant_transitive(FH_SHARED grant_entry_v2_t *table, uint32_t ref,
+                           uint16_t domid, uint16_t trans_domid,
+                           uint32_t trans_ref, bool readonly);
+
+/* As fh_gnt_v1_revoke(), but FH_GNT_E_IN_USE leaves the entry without
+ * grant: no new pins; call again until it returns 0. */
+FH_MUST_CHECK int
+fh_gnt_v2_revoke(FH_SHARED grant_entry_v2_t *table,
+                 const FH_SHARED grant_status_t *status, uint32_t ref);

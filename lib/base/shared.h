@@ -29,6 +29,7 @@
 #endif
 
 /* A word that two parties share; in models an rl::atomic. */
+typedef uint16_t fh_word16;
 typedef uint32_t fh_word32;
 typedef uint64_t fh_word64;
 
@@ -44,6 +45,13 @@ typedef uint64_t fh_word64;
     {                                                                          \
         return __atomic_load_n(FH_UNSHARED_(p, const uint##bits##_t),          \
                                __ATOMIC_ACQUIRE);                              \
+    }                                                                          \
+    /* Ordered after every read-modify-write that this CPU did before. */      \
+    static inline uint##bits##_t fh_load_ordered##bits(                        \
+        const FH_SHARED void *p)                                               \
+    {                                                                          \
+        return __atomic_load_n(FH_UNSHARED_(p, const uint##bits##_t),          \
+                               __ATOMIC_SEQ_CST);                              \
     }                                                                          \
     static inline void fh_store_relaxed##bits(FH_SHARED void *p,               \
                                               uint##bits##_t v)                \
@@ -132,6 +140,14 @@ static inline void
 fh_copy_out(FH_SHARED void *dst, const void *src, size_t n)
 {
     __builtin_memcpy(FH_UNSHARED_(dst, void), src, n);
+    __asm__ volatile("" : : "r"(dst) : "memory");
+}
+
+/* Makes @n bytes zero that a peer may read or write. */
+static inline void
+fh_zero_out(FH_SHARED void *dst, size_t n)
+{
+    __builtin_memset(FH_UNSHARED_(dst, void), 0, n);
     __asm__ volatile("" : : "r"(dst) : "memory");
 }
 

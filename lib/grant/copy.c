@@ -23,6 +23,7 @@ struct copy_side {
     uint16_t domid; /* as the guest named it */
     uint64_t id;    /* ref or gfn */
     struct fh_gnt_entry *entry; /* if is_ref */
+    struct fh_gnt_domain *owner; /* of the frame: kept alive by the claim */
     uint64_t mfn;
     uint32_t start, end; /* the bytes of the page that are granted */
     uint8_t *bytes;
@@ -42,8 +43,8 @@ release_frame(struct copy_call *c, struct copy_side *s)
     const struct fh_hv_ops *ops = c->ctx->ops;
 
     if (s->is_write && ops->frame_put_writable)
-        ops->frame_put_writable(c->ctx->hv, s->domain, s->mfn);
-    ops->frame_put(c->ctx->hv, s->domain, s->mfn);
+        ops->frame_put_writable(c->ctx->hv, s->owner, s->mfn);
+    ops->frame_put(c->ctx->hv, s->owner, s->mfn);
 }
 
 static void
@@ -53,7 +54,7 @@ release_page(struct copy_call *c, struct copy_side *s)
         return;
     s->claimed = false;
     if (s->bytes)
-        c->ctx->ops->frame_unmap(c->ctx->hv, s->domain, s->mfn, s->bytes,
+        c->ctx->ops->frame_unmap(c->ctx->hv, s->owner, s->mfn, s->bytes,
                                  s->is_write);
     s->bytes = NULL;
     if (s->is_ref)
@@ -119,6 +120,7 @@ claim_frame(struct copy_call *c, struct copy_side *s, uint64_t gfn)
         ops->frame_put(c->ctx->hv, s->domain, frame.mfn);
         return GNTST_general_error;
     }
+    s->owner = s->domain;
     s->mfn = frame.mfn;
     s->start = 0;
     s->end = FH_PAGE_BYTES;
@@ -133,6 +135,7 @@ claim_ref(struct copy_call *c, struct copy_side *s, uint32_t ref)
 
     if (status)
         return status;
+    s->owner = fh_gnt_frame_owner(s->entry);
     s->mfn = s->entry->mfn;
     s->start = s->entry->start;
     s->end = s->start + s->entry->length;
@@ -152,7 +155,7 @@ claim_page(struct copy_call *c, struct copy_side *s,
     if (status)
         return status;
     s->claimed = true;
-    s->bytes = c->ctx->ops->frame_map(c->ctx->hv, s->domain, s->mfn,
+    s->bytes = c->ctx->ops->frame_map(c->ctx->hv, s->owner, s->mfn,
                                       s->is_write);
     if (s->bytes)
         return GNTST_okay;

@@ -57,6 +57,13 @@
 /* Set by the granter, outlive the pins. */
 #define FH_ENTRY_KEPT (FH_ENTRY_CLOSED | FH_ENTRY_NOTIFY)
 
+/* What somebody finds who wants no pin. */
+enum fh_entry_look {
+    FH_ENTRY_IS_FREE,
+    FH_ENTRY_IS_PINNED,
+    FH_ENTRY_IS_BUSY, /* another CPU is moving it: look again */
+};
+
 /* What a step on the word came to. */
 enum fh_entry_step {
     FH_ENTRY_DONE,    /* the count changed, nothing else to do */
@@ -185,11 +192,11 @@ fh_entry_try_unpin(fh_word64 *w, bool is_write)
 /*
  * Pins the entry.  DONE: pinned, the payload may be read.  BEGIN or UPGRADE:
  * BUSY is ours.  REFUSED: another domain's, full, or of a kind in @forbid.
- * @lost counts failed swaps and waits.
+ * WAIT: another CPU moves it, nothing changed.  @lost counts failed swaps.
  */
 static inline enum fh_entry_step
-fh_entry_pin(fh_word64 *w, uint16_t grantee, bool is_write, uint64_t forbid,
-             uint64_t *lost)
+fh_entry_pin_once(fh_word64 *w, uint16_t grantee, bool is_write,
+                  uint64_t forbid, uint64_t *lost)
 {
     uint64_t old = fh_load_relaxed64(w);
 
@@ -198,17 +205,29 @@ fh_entry_pin(fh_word64 *w, uint16_t grantee, bool is_write, uint64_t forbid,
         const enum fh_entry_step step =
             fh_entry_pin_step(old, grantee, is_write, forbid, &now);
 
-        if (step == FH_ENTRY_REFUSED)
+        if (step == FH_ENTRY_REFUSED || step == FH_ENTRY_WAIT)
             return step;
         /* E1 acquire, pairs with E2 (the payload is there) and, for BEGIN, with
          * E3 and E4 (whoever used the payload before us is through). */
-        if (step != FH_ENTRY_WAIT && fh_cas64(w, &old, now))
+        if (fh_cas64(w, &old, now))
             return step;
         ++*lost;
-        if (step == FH_ENTRY_WAIT) {
-            fh_cpu_relax();
-            old = fh_load_relaxed64(w);
-        }
+    }
+}
+
+/* The same until it is another answer than WAIT. */
+static inline enum fh_entry_step
+fh_entry_pin(fh_word64 *w, uint16_t grantee, bool is_write, uint64_t forbid,
+             uint64_t *lost)
+{
+    for (;;) {
+        const enum fh_entry_step step =
+            fh_entry_pin_once(w, grantee, is_write, forbid, lost);
+
+        if (step != FH_ENTRY_WAIT)
+            return step;
+        ++*lost;
+        fh_cpu_relax();
     }
 }
 
@@ -274,6 +293,34 @@ fh_entry_settle_pinned(fh_word64 *w)
     fh_fetch_and64(w, ~FH_ENTRY_BUSY);
 }
 
+/*
+ * Takes BUSY for something that is neither a pin nor an unpin.  IS_FREE or
+ * IS_PINNED: BUSY is ours, and so it stays until fh_entry_end_busy(): counts
+ * may change, from or to none they may not.  IS_BUSY: nothing changed.
+ */
+static inline enum fh_entry_look
+fh_entry_try_busy(fh_word64 *w)
+{
+    uint64_t old = fh_load_relaxed64(w);
+
+    do {
+        if (old & FH_ENTRY_BUSY)
+            return FH_ENTRY_IS_BUSY;
+        /* E6 acquire, pairs with E3, E4 and E5 as E1 does. */
+    } while (!fh_cas64(w, &old, old | FH_ENTRY_BUSY));
+    return old & FH_ENTRY_PINS ? FH_ENTRY_IS_PINNED : FH_ENTRY_IS_FREE;
+}
+
+/* @look: what fh_entry_try_busy() answered. */
+static inline void
+fh_entry_end_busy(fh_word64 *w, enum fh_entry_look look)
+{
+    if (look == FH_ENTRY_IS_PINNED)
+        fh_entry_settle_pinned(w);
+    else
+        fh_entry_settle_free(w);
+}
+
 /* ------------------------------------------------------ the table's size -- */
 
 /* Frames that may be used: their pointers are there, and stay. */
@@ -287,5 +334,7 @@ fh_table_count(const fh_word32 *n_frames)
 static inline void
 fh_table_publish(fh_word32 *n_frames, uint32_t n)
 {
-    fh_store_release32(n_frames, n); /* T2 release, pairs with T1 */
+    /* T2 release, pairs with T1.  A full barrier as well: a version switch that
+     * does not see these frames was begun before anybody could use them. */
+    (void)fh_exchange32(n_frames, n);
 }

@@ -3,13 +3,14 @@
  * Pinning and unpinning of entries: what has to happen beside the control word
  * when an entry gets its first pin or first writer, or loses its last.
  *
- * Invariants: the granter's entry is read once per transition, checked, and
- * marked by one compare-and-swap of the same word that was checked; the frame
- * number is read once after that.  Pinned entries are served from the payload
- * alone (XSA-500).  An entry holds one reference on its frame, one writable
- * reference while it has writers, and one on its domain while it has any pin.
- * The granter's flags are cleared after the references are gone and the caller
- * has flushed (XSA-218, XSA-236).
+ * Invariants: the version of the table is looked at with BUSY held, and used
+ * until BUSY is given back (version.h); the granter's entry is checked and
+ * marked by v1.c or v2.c.  Pinned entries are served from the payload alone
+ * (XSA-500).  An entry holds one reference on its frame, one writable reference
+ * while it has writers, and one on its domain while it has any pin; a
+ * transitive one holds pins of its inner entry instead of references on a frame
+ * (transitive.c).  The granter's flags are cleared after the references are
+ * gone and the caller has flushed (XSA-218, XSA-236).
  */
 #include "grant/internal.h"
 
@@ -19,13 +20,6 @@ count_lost(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller, uint64_t lost)
 {
     if (lost)
         fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->retries, lost);
-}
-
-static FH_SHARED grant_entry_v1_t *
-shared_of(const struct fh_gnt_entry *e)
-{
-    return &e->granter->frames[e->ref / FH_GNT_V1_PER_FRAME]
-                .shared[e->ref % FH_GNT_V1_PER_FRAME];
 }
 
 int16_t
@@ -38,150 +32,191 @@ fh_gnt_frame_status(int verdict)
     return verdict == FH_GNT_E_AGAIN ? GNTST_eagain : GNTST_general_error;
 }
 
-/*
- * Checks the granter's word and marks it as in use, in one step.  While the
- * entry is pinned only its readonly bit matters: type and grantee are those of
- * the moment it was pinned.
- */
+/* ---------------------------------------------------------------- pinning -- */
+
+/* Checks and marks the granter's entry; BUSY is ours. */
 static int16_t
-shared_mark(FH_SHARED grant_entry_v1_t *shared, uint16_t grantee, bool is_write,
-            enum fh_gnt_use use, bool is_pinned)
+mark(const struct fh_gnt_pin_req *q, const struct fh_gnt_entry *e,
+     bool is_pinned, struct fh_gnt_claim *claim)
 {
-    const uint32_t mask =
-        GTF_type_mask | (use == FH_GNT_USE_MAP ? GTF_sub_page : 0);
-    uint32_t word = fh_load_relaxed32(shared);
+    const uint32_t version = fh_version_held(&e->granter->version);
 
-    for (int i = 0; i < FH_GNT_SHARED_TRIES; i++) {
-        uint32_t marked = word | GTF_reading;
-
-        if (!is_pinned &&
-            ((word & mask) != GTF_permit_access || word >> 16 != grantee))
-            return GNTST_general_error;
-        if (is_write && (word & GTF_readonly))
-            return GNTST_general_error;
-        if (is_write)
-            marked |= GTF_writing;
-        /* G1, pairs with the granter's release of flags: domid and frame are
-         * those that the flags belong to.  (No model: the two sides access one
-         * word in different widths, which C++11 does not know.) */
-        if (fh_cas32(shared, &word, marked))
-            return GNTST_okay;
-    }
-    return GNTST_general_error;
+    if (version & FH_VERSION_SWITCHING)
+        return GNTST_eagain;
+    if (!fh_gnt_ref_in(e->granter, e->ref, version))
+        return GNTST_bad_gntref;
+    return version == 1 ? fh_gnt_v1_mark(q, e, is_pinned, claim)
+                        : fh_gnt_v2_mark(q, e, is_pinned, claim);
 }
 
-/* Withdraws our marks.  16 bits only: the rest is the granter's. */
-static void
-shared_clear(FH_SHARED grant_entry_v1_t *shared, uint32_t marks)
-{
-    fh_fetch_and16(&shared->flags, (uint16_t)~marks);
-}
-
-/* The marks of the only pin.  A writing mark that is not ours stays: who writes
- * it himself has it for himself, as on Xen. */
-static uint32_t
-marks_of(bool is_write)
-{
-    return is_write ? GTF_reading | GTF_writing : GTF_reading;
-}
-
-/* Takes the frame that the entry names, for a first pin. */
+/* Takes the frame that the entry names, for a first pin; fills the payload. */
 static int16_t
-take_frame(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint64_t gfn,
-           bool is_write, struct fh_gnt_frame *frame)
+take_frame(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e,
+           const struct fh_gnt_claim *claim)
 {
-    const struct fh_hv_ops *ops = ctx->ops;
-    const int16_t status = fh_gnt_frame_status(
-        ops->frame_get(ctx->hv, granter, gfn, is_write, frame));
+    const struct fh_hv_ops *ops = q->ctx->ops;
+    struct fh_gnt_frame frame = { 0 };
+    const int16_t status = fh_gnt_frame_status(ops->frame_get(
+        q->ctx->hv, e->granter, claim->gfn, q->is_write, &frame));
 
     if (status)
         return status;
-    if (is_write && ops->frame_get_writable &&
-        ops->frame_get_writable(ctx->hv, granter, frame->mfn)) {
-        ops->frame_put(ctx->hv, granter, frame->mfn);
+    if (q->is_write && ops->frame_get_writable &&
+        ops->frame_get_writable(q->ctx->hv, e->granter, frame.mfn)) {
+        ops->frame_put(q->ctx->hv, e->granter, frame.mfn);
         return GNTST_general_error;
     }
-    return GNTST_okay;
-}
-
-static void
-put_writable(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e)
-{
-    if (ctx->ops->frame_put_writable)
-        ctx->ops->frame_put_writable(ctx->hv, e->granter, e->mfn);
-}
-
-/* The first pin; BUSY is ours. */
-static int16_t
-pin_first(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
-          struct fh_gnt_domain *caller, bool is_write, enum fh_gnt_use use)
-{
-    FH_SHARED grant_entry_v1_t *shared = shared_of(e);
-    struct fh_gnt_domain *granter = e->granter;
-    struct fh_gnt_frame frame = { 0 };
-    int16_t status;
-
-    status = shared_mark(shared, caller->domid, is_write, use, false);
-    if (status)
-        goto fail;
-    status = take_frame(ctx, granter, fh_load_relaxed32(&shared->frame),
-                        is_write, &frame);
-    if (status) {
-        shared_clear(shared, marks_of(is_write));
-        goto fail;
-    }
-    ctx->ops->domain_hold(ctx->hv, granter);
     e->mfn = frame.mfn;
-    e->grantee_uid = caller->uid;
-    e->start = 0;
-    e->length = FH_PAGE_BYTES;
-    fh_entry_publish_first(&e->word, is_write, 0);
+    e->start = claim->start;
+    e->length = claim->length;
     return GNTST_okay;
+}
 
-fail:
-    fh_entry_settle_free(&e->word);
+/* Ends a first pin that came to @status, marked or not; BUSY is ours. */
+static int16_t
+first_end(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e,
+          int16_t status, uint64_t kind)
+{
+    if (status) {
+        fh_entry_settle_free(&e->word);
+        return status;
+    }
+    q->ctx->ops->domain_hold(q->ctx->hv, e->granter);
+    e->grantee_uid = q->grantee->uid;
+    fh_entry_publish_first(&e->word, q->is_write, kind);
+    return GNTST_okay;
+}
+
+/* The first pin of an entry that may not be transitive; BUSY is ours. */
+static int16_t
+first_plain(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e)
+{
+    struct fh_gnt_claim claim = { 0 };
+    int16_t status = mark(q, e, false, &claim);
+
+    if (!status) {
+        status = take_frame(q, e, &claim);
+        if (status)
+            fh_gnt_unmark(e, fh_gnt_marks(q->is_write));
+    }
+    return first_end(q, e, status, claim.kind);
+}
+
+/* The first pin of any entry. */
+static int16_t
+first(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e)
+{
+    struct fh_gnt_claim claim = { 0 };
+    int16_t status = mark(q, e, false, &claim);
+
+    if (!status) {
+        status = claim.kind == FH_ENTRY_TRANSITIVE
+                     ? fh_gnt_inner_take(q, e, &claim)
+                     : take_frame(q, e, &claim);
+        if (status)
+            fh_gnt_unmark(e, fh_gnt_marks(q->is_write));
+    }
+    return first_end(q, e, status, claim.kind);
+}
+
+static int16_t
+get_writable(const struct fh_gnt_pin_req *q, const struct fh_gnt_entry *e)
+{
+    const struct fh_hv_ops *ops = q->ctx->ops;
+
+    return ops->frame_get_writable &&
+                   ops->frame_get_writable(q->ctx->hv, e->granter, e->mfn)
+               ? GNTST_general_error
+               : GNTST_okay;
+}
+
+/* The first writer of an entry that has readers; BUSY is ours.
+ * @more: what else it takes, or NULL */
+static int16_t
+upgrade(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e,
+        int16_t (*more)(const struct fh_gnt_pin_req *q,
+                        const struct fh_gnt_entry *e))
+{
+    int16_t status = GNTST_general_error;
+
+    if (e->grantee_uid == q->grantee->uid)
+        status = mark(q, e, true, NULL);
+    if (!status) {
+        status = more(q, e);
+        if (status)
+            fh_gnt_unmark(e, GTF_writing);
+    }
+    if (status)
+        fh_entry_settle_pinned(&e->word);
+    else
+        fh_entry_publish_writer(&e->word);
     return status;
 }
 
-/* The first writer of an entry that has readers; BUSY is ours. */
+/* A counted pin is his, or another domain's that was called as he is. */
 static int16_t
-pin_upgrade(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
-            struct fh_gnt_domain *caller, enum fh_gnt_use use)
+plain_whose(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e)
 {
-    const struct fh_hv_ops *ops = ctx->ops;
-    FH_SHARED grant_entry_v1_t *shared = shared_of(e);
-
-    if (e->grantee_uid != caller->uid ||
-        shared_mark(shared, caller->domid, true, use, true))
-        goto fail;
-    if (ops->frame_get_writable &&
-        ops->frame_get_writable(ctx->hv, e->granter, e->mfn)) {
-        shared_clear(shared, GTF_writing);
-        goto fail;
-    }
-    fh_entry_publish_writer(&e->word);
-    return GNTST_okay;
-
-fail:
-    fh_entry_settle_pinned(&e->word);
+    if (e->grantee_uid == q->grantee->uid)
+        return GNTST_okay;
+    fh_gnt_unpin_plain(q->ctx, q->caller, e, q->is_write);
     return GNTST_general_error;
 }
 
+int16_t
+fh_gnt_pin_plain(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e)
+{
+    uint64_t lost = 0;
+    const enum fh_entry_step step =
+        fh_entry_pin_once(&e->word, q->grantee->domid, q->is_write,
+                          fh_gnt_forbidden(q->use), &lost);
+
+    count_lost(q->ctx, q->caller, lost);
+    switch (step) {
+    case FH_ENTRY_DONE:
+        return plain_whose(q, e);
+    case FH_ENTRY_BEGIN:
+        return first_plain(q, e);
+    case FH_ENTRY_UPGRADE:
+        return upgrade(q, e, get_writable);
+    case FH_ENTRY_WAIT:
+        return FH_GNT_PIN_BUSY;
+    case FH_ENTRY_REFUSED:
+    case FH_ENTRY_LAST_WRITER:
+    case FH_ENTRY_LAST:
+        break;
+    }
+    return GNTST_general_error;
+}
+
+/* Why the control word said no: outside the table comes first. */
 static int16_t
-pin_after(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
-          struct fh_gnt_domain *caller, bool is_write, enum fh_gnt_use use,
+refused(const struct fh_gnt_entry *e)
+{
+    return fh_gnt_ref_in(e->granter, e->ref,
+                         fh_version_kept(&e->granter->version))
+               ? GNTST_general_error
+               : GNTST_bad_gntref;
+}
+
+static int16_t
+pin_after(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e,
           enum fh_entry_step step)
 {
     switch (step) {
     case FH_ENTRY_BEGIN:
-        fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->map_slow, 1);
-        return pin_first(ctx, e, caller, is_write, use);
+        fh_gnt_count(&fh_gnt_my_stats(q->ctx, q->caller)->map_slow, 1);
+        return first(q, e);
     case FH_ENTRY_UPGRADE:
-        fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->map_slow, 1);
-        return pin_upgrade(ctx, e, caller, use);
+        fh_gnt_count(&fh_gnt_my_stats(q->ctx, q->caller)->map_slow, 1);
+        return upgrade(q, e,
+                       fh_load_relaxed64(&e->word) & FH_ENTRY_TRANSITIVE
+                           ? fh_gnt_inner_take_writer
+                           : get_writable);
     case FH_ENTRY_DONE:
-        return fh_gnt_pin_whose(ctx, e, caller, is_write);
+        return fh_gnt_pin_whose(q->ctx, e, q->caller, q->is_write);
     case FH_ENTRY_REFUSED:
+        return refused(e);
     case FH_ENTRY_WAIT:
     case FH_ENTRY_LAST_WRITER:
     case FH_ENTRY_LAST:
@@ -195,46 +230,109 @@ fh_gnt_pin_slowly(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
                   struct fh_gnt_domain *caller, bool is_write,
                   enum fh_gnt_use use)
 {
-    uint64_t lost = 0;
-    const enum fh_entry_step step = fh_entry_pin(
-        &e->word, caller->domid, is_write, fh_gnt_forbidden(use), &lost);
+    const struct fh_gnt_pin_req q = { .ctx = ctx, .caller = caller,
+                                      .grantee = caller, .is_write = is_write,
+                                      .use = use };
 
-    count_lost(ctx, caller, lost);
-    return pin_after(ctx, e, caller, is_write, use, step);
+    for (int i = 0; i < FH_GNT_BUSY_TRIES; i++) {
+        uint64_t lost = 0;
+        const enum fh_entry_step step =
+            fh_entry_pin(&e->word, caller->domid, is_write,
+                         fh_gnt_forbidden(use), &lost);
+        const int16_t status = pin_after(&q, e, step);
+
+        if (status == FH_GNT_PIN_BUSY)
+            lost++;
+        count_lost(ctx, caller, lost);
+        if (status != FH_GNT_PIN_BUSY)
+            return status;
+        fh_cpu_relax();
+    }
+    return GNTST_eagain;
+}
+
+/* -------------------------------------------------------------- unpinning -- */
+
+static void
+put_writable(struct fh_gnt_ctx *ctx, const struct fh_gnt_entry *e)
+{
+    if (ctx->ops->frame_put_writable)
+        ctx->ops->frame_put_writable(ctx->hv, e->granter, e->mfn);
 }
 
 /* The last pin went; BUSY is ours. */
 static void
-unpin_last(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e, bool is_write)
+unpin_last(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e, bool is_write,
+           bool is_plain)
 {
     const struct fh_hv_ops *ops = ctx->ops;
     struct fh_gnt_domain *granter = e->granter;
     const uint32_t ref = e->ref;
     const bool notify = fh_load_relaxed64(&e->word) & FH_ENTRY_NOTIFY;
 
-    if (is_write)
+    if (is_plain && is_write)
         put_writable(ctx, e);
-    ops->frame_put(ctx->hv, granter, e->mfn);
-    shared_clear(shared_of(e), marks_of(is_write));
+    if (is_plain)
+        ops->frame_put(ctx->hv, granter, e->mfn);
+    fh_gnt_unmark(e, fh_gnt_marks(is_write));
     fh_entry_settle_free(&e->word);
     if (notify && ops->domain_kick)
         ops->domain_kick(ctx->hv, granter, ref);
     ops->domain_put(ctx->hv, granter); /* the entry may be gone from here on */
 }
 
+/* The last writer went, readers are left; BUSY is ours. */
+static void
+unpin_last_writer(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e, bool is_plain)
+{
+    if (is_plain)
+        put_writable(ctx, e);
+    fh_gnt_unmark(e, GTF_writing);
+    fh_entry_settle_pinned(&e->word);
+}
+
+/* Returns the inner entry of a transitive one that lost its last pin or writer
+ * (*@step says which), and with it the inner pins to give back; or NULL. */
+static struct fh_gnt_entry *
+unpin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+      struct fh_gnt_entry *e, bool is_write, enum fh_entry_step *step)
+{
+    struct fh_gnt_entry *inner = NULL;
+    uint64_t lost = 0;
+
+    *step = fh_entry_unpin(&e->word, is_write, &lost);
+    count_lost(ctx, caller, lost);
+    if (*step == FH_ENTRY_DONE)
+        return NULL;
+    if (fh_load_relaxed64(&e->word) & FH_ENTRY_TRANSITIVE)
+        inner = e->inner;
+    if (*step == FH_ENTRY_LAST)
+        unpin_last(ctx, e, is_write, !inner);
+    else
+        unpin_last_writer(ctx, e, !inner);
+    return inner;
+}
+
+void
+fh_gnt_unpin_plain(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                   struct fh_gnt_entry *e, bool is_write)
+{
+    enum fh_entry_step step;
+
+    if (!fh_entry_try_unpin(&e->word, is_write))
+        (void)unpin(ctx, caller, e, is_write, &step);
+}
+
+/* Waits for the inner entry with nothing held. */
 void
 fh_gnt_unpin_slowly(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                     struct fh_gnt_entry *e, bool is_write)
 {
-    uint64_t lost = 0;
-    const enum fh_entry_step step = fh_entry_unpin(&e->word, is_write, &lost);
+    enum fh_entry_step step;
+    struct fh_gnt_entry *inner = unpin(ctx, caller, e, is_write, &step);
 
-    count_lost(ctx, caller, lost);
-    if (step == FH_ENTRY_LAST) {
-        unpin_last(ctx, e, is_write);
-    } else if (step == FH_ENTRY_LAST_WRITER) {
-        put_writable(ctx, e);
-        shared_clear(shared_of(e), GTF_writing);
-        fh_entry_settle_pinned(&e->word);
-    }
+    if (inner && is_write)
+        fh_gnt_unpin_plain(ctx, caller, inner, true);
+    if (inner && step == FH_ENTRY_LAST)
+        fh_gnt_unpin_plain(ctx, caller, inner, false);
 }

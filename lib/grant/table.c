@@ -23,6 +23,7 @@ fh_gnt_domain_init(struct fh_gnt_domain *d,
         .domid = params->domid,
         .flags = params->flags,
         .n_cpus = params->stats ? params->n_cpus : 1,
+        .version = 1,
     };
     d->stats = params->stats ? params->stats : &d->own_stats;
     d->tlb = params->tlb;
@@ -33,7 +34,9 @@ fh_gnt_table_bytes(uint32_t max_frames)
 {
     if (!max_frames || max_frames > UINT32_MAX / FH_GNT_V1_PER_FRAME)
         return 0;
-    return max_frames * sizeof(struct fh_gnt_table_frame);
+    return max_frames * sizeof(struct fh_gnt_table_frame) +
+           fh_gnt_status_needed(max_frames) *
+               sizeof(struct fh_gnt_status_frame);
 }
 
 void
@@ -42,6 +45,8 @@ fh_gnt_table_init(struct fh_gnt_domain *d, uint32_t max_frames, void *mem)
     d->frames = mem;
     d->max_frames = max_frames;
     d->n_frames = 0;
+    d->status = (struct fh_gnt_status_frame *)(d->frames + max_frames);
+    d->n_status = 0;
 }
 
 size_t
@@ -51,7 +56,8 @@ fh_gnt_frame_bytes(void)
 }
 
 int
-fh_gnt_table_grow(struct fh_gnt_domain *d, FH_SHARED void *shared, void *active)
+fh_gnt_table_grow(struct fh_gnt_domain *d, FH_SHARED void *shared, void *active,
+                  uint64_t gfn)
 {
     const uint32_t n = d->n_frames;
     struct fh_gnt_entry *entries = active;
@@ -64,8 +70,41 @@ fh_gnt_table_grow(struct fh_gnt_domain *d, FH_SHARED void *shared, void *active)
     }
     d->frames[n].shared = shared;
     d->frames[n].active = entries;
+    d->frames[n].gfn = gfn;
     fh_table_publish(&d->n_frames, n + 1);
     return 0;
+}
+
+int
+fh_gnt_status_grow(struct fh_gnt_domain *d, FH_SHARED void *shared,
+                   uint64_t gfn)
+{
+    const uint32_t n = d->n_status;
+
+    if (n >= fh_gnt_status_needed(d->max_frames))
+        return FH_ENOSPC;
+    d->status[n].shared = shared;
+    d->status[n].gfn = gfn;
+    fh_table_publish(&d->n_status, n + 1);
+    return 0;
+}
+
+uint32_t
+fh_gnt_status_frames(const struct fh_gnt_domain *d)
+{
+    const uint32_t needed =
+        fh_gnt_status_needed(fh_table_count(&d->n_frames));
+    const uint32_t n = fh_table_count(&d->n_status);
+
+    if (fh_gnt_version(d) == 1)
+        return 0;
+    return n < needed ? n : needed;
+}
+
+uint32_t
+fh_gnt_version(const struct fh_gnt_domain *d)
+{
+    return fh_load_acquire32(&d->version) & FH_VERSION_MASK;
 }
 
 uint32_t

@@ -30,6 +30,7 @@ typedef rl::atomic<uint64_t> fh_word64;
 
 enum fh_model_access {
     FH_MODEL_LOAD_ACQUIRE,
+    FH_MODEL_LOAD_ORDERED,
     FH_MODEL_STORE_RELEASE,
     FH_MODEL_STORE_RELAXED, /* weakening it means nothing; for bookkeeping */
     FH_MODEL_RMW,
@@ -55,6 +56,12 @@ fh_model_weakened(enum fh_model_access what, const volatile void *p);
     {                                                                          \
         return p->load(                                                        \
             FH_MODEL_ORDER_(FH_MODEL_LOAD_ACQUIRE, p, rl::mo_acquire), $);     \
+    }                                                                          \
+    static inline uint##bits##_t fh_load_ordered##bits(                        \
+        const rl::atomic<uint##bits##_t> *p)                                   \
+    {                                                                          \
+        return p->load(                                                        \
+            FH_MODEL_ORDER_(FH_MODEL_LOAD_ORDERED, p, rl::mo_seq_cst), $);     \
     }                                                                          \
     static inline void fh_store_relaxed##bits(rl::atomic<uint##bits##_t> *p,   \
                                               uint##bits##_t v)                \

@@ -652,7 +652,7 @@ table__grows_to_its_end(void **state)
     EXPECT_EQ(world_grow(f->granter), 0);
     fh_gnt_v1_grant(f->granter->table, 512, 2, 0x1000, false);
     EXPECT_EQ(fh_gnt_map_one(&f->ctx, &f->mapper->gnt, &op), 0);
-    EXPECT_EQ(fh_gnt_table_grow(&f->granter->gnt, NULL, NULL), FH_ENOSPC);
+    EXPECT_EQ(fh_gnt_table_grow(&f->granter->gnt, NULL, NULL, 0), FH_ENOSPC);
     EXPECT_EQ(fh_gnt_table_frames(&f->granter->gnt), 2);
     EXPECT_EQ(unmap(f, f->mapper, op.handle, 0, 0), 0);
     EXPECT_EQ(fh_gnt_table_bytes(0), 0);

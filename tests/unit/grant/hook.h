@@ -15,12 +15,15 @@ grant_hook(enum grant_access what, const FH_SHARED void *p);
 /* A macro's own name is not expanded again. */
 #define fh_load_relaxed16(p) (grant_hook(GRANT_READ, (p)), fh_load_relaxed16(p))
 #define fh_load_relaxed32(p) (grant_hook(GRANT_READ, (p)), fh_load_relaxed32(p))
+#define fh_load_ordered32(p) (grant_hook(GRANT_READ, (p)), fh_load_ordered32(p))
 #define fh_load_acquire32(p) (grant_hook(GRANT_READ, (p)), fh_load_acquire32(p))
 #define fh_load_relaxed64(p) (grant_hook(GRANT_READ, (p)), fh_load_relaxed64(p))
 #define fh_cas32(p, e, v)                                                      \
     (grant_hook(GRANT_RMW, (p)), fh_cas32((p), (e), (v)))
 #define fh_cas64(p, e, v)                                                      \
     (grant_hook(GRANT_RMW, (p)), fh_cas64((p), (e), (v)))
+#define fh_fetch_or16(p, v)                                                    \
+    (grant_hook(GRANT_RMW, (p)), fh_fetch_or16((p), (v)))
 #define fh_fetch_and16(p, v)                                                   \
     (grant_hook(GRANT_RMW, (p)), fh_fetch_and16((p), (v)))
 #define fh_store_relaxed16(p, v)                                               \

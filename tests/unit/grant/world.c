@@ -260,6 +260,39 @@ w_cache_flush(void *hv, uint64_t mfn, uint32_t offset, uint32_t n, uint32_t op)
     return 0;
 }
 
+static int
+w_table_grow(void *hv, struct fh_gnt_domain *d, uint32_t n_frames,
+             uint32_t n_status)
+{
+    struct world_domain *wd = dom_of(d);
+
+    if (faulted(hv, W_TABLE_GROW) || wd->refuses_to_grow)
+        return FH_ENOMEM;
+    while (d->n_status < n_status) {
+        const uint32_t n = d->n_status;
+
+        if (fh_gnt_status_grow(d, wd->status + n * FH_GNT_STATUS_PER_FRAME,
+                               WORLD_STATUS_GFN(d->domid, n)))
+            return FH_ENOMEM;
+    }
+    while (d->n_frames < n_frames) {
+        if (world_grow(wd))
+            return FH_ENOMEM;
+    }
+    return 0;
+}
+
+/* The guests of this machine live in the test's own address space. */
+static int
+w_guest_write(void *hv, struct fh_gnt_domain *caller, uint64_t guest_addr,
+              const void *src, size_t n)
+{
+    if (faulted(hv, W_GUEST_WRITE) || !guest_addr)
+        return FH_EFAULT;
+    memcpy((void *)(uintptr_t)guest_addr, src, n);
+    return 0;
+}
+
 static void
 w_domain_kick(void *hv, struct fh_gnt_domain *d, uint32_t ref)
 {
@@ -298,6 +331,8 @@ static const struct fh_hv_ops world_ops = {
     .iommu_flush = w_iommu_flush,
     .frame_owner = w_frame_owner,
     .cache_flush = w_cache_flush,
+    .table_grow = w_table_grow,
+    .guest_write = w_guest_write,
     .domain_kick = w_domain_kick,
     .preempt = w_preempt,
 };
@@ -344,7 +379,8 @@ world_grow(struct world_domain *d)
     if (n == d->gnt.max_frames)
         return FH_ENOSPC;
     return fh_gnt_table_grow(&d->gnt, &d->table[n * FH_GNT_V1_PER_FRAME],
-                             zeroed(d, fh_gnt_frame_bytes()));
+                             zeroed(d, fh_gnt_frame_bytes()),
+                             WORLD_GRANT_GFN(d->gnt.domid, n));
 }
 
 struct world_domain *
@@ -366,6 +402,8 @@ world_add(struct world *w, uint16_t domid, uint64_t mfn, uint32_t n_frames,
     fh_gnt_table_init(&d->gnt, max_frames,
                       zeroed(d, fh_gnt_table_bytes(max_frames)));
     d->table = zeroed(d, (size_t)max_frames * FH_PAGE_BYTES);
+    d->table2 = (grant_entry_v2_t *)d->table;
+    d->status = zeroed(d, fh_gnt_status_needed(max_frames) * FH_PAGE_BYTES);
     fh_gnt_maptrack_init(&d->gnt, n_handles,
                          zeroed(d, fh_gnt_maptrack_bytes(n_handles)));
     d->ptes = zeroed(d, (n_ptes + 1) * sizeof(*d->ptes));
@@ -438,13 +476,22 @@ check_free_list(const struct world_domain *d, uint32_t live)
     return n + live == d->gnt.fresh_slots ? NULL : "I5: slots are missing";
 }
 
+/* What the granter sees of an entry's use. */
+static uint16_t
+marks_seen(const struct world_domain *d, uint32_t ref)
+{
+    if (d->gnt.version == 1)
+        return d->table[ref].flags;
+    return ref < d->gnt.n_frames * FH_GNT_V2_PER_FRAME ? d->status[ref] : 0;
+}
+
 static const char *
 check_entry(const struct world_domain *d, uint32_t ref, const struct tally *t,
             struct world_frame *f)
 {
     const struct fh_gnt_entry *e = fh_gnt_entry_at(&d->gnt, ref);
     const uint64_t word = e->word;
-    uint16_t flags = d->table[ref].flags;
+    uint16_t flags = marks_seen(d, ref);
 
     if (!fh_entry_valid(word) || (word & FH_ENTRY_BUSY))
         return "an entry's word is not valid";

@@ -34,6 +34,8 @@ enum world_op {
     W_IOMMU_MAP,
     W_FRAME_OWNER,
     W_CACHE_FLUSH,
+    W_TABLE_GROW,
+    W_GUEST_WRITE,
     W_N_OPS
 };
 
@@ -58,6 +60,9 @@ struct world_domain {
     uint32_t refs; /* the engine's */
     uint32_t kicks, kicked_ref;
     grant_entry_v1_t *table;
+    grant_entry_v2_t *table2; /* the same memory in version 2 */
+    grant_status_t *status;
+    bool refuses_to_grow;
     uint32_t n_ptes;
     struct world_pte *ptes;
     uint64_t flushes, io_flushes;
@@ -106,6 +111,10 @@ world_add(struct world *w, uint16_t domid, uint64_t mfn, uint32_t n_frames,
 /* Appends a grant frame. */
 int
 world_grow(struct world_domain *d);
+
+/* Numbers of the frames of a table, and of its status frames. */
+#define WORLD_GRANT_GFN(domid, i)  (0x100000u + (domid) * 0x1000u + (i))
+#define WORLD_STATUS_GFN(domid, i) (0x200000u + (domid) * 0x1000u + (i))
 
 struct world_frame *
 world_frame(struct world *w, uint64_t mfn);
