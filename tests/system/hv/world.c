@@ -16,6 +16,7 @@ static void
 hypervisor_start(struct world *w)
 {
     const char *fhv = getenv("FREEHOLD_FHV"), *libs = getenv("FREEHOLD_LIBS");
+    const char *threads = getenv("FREEHOLD_FHV_THREADS");
     int fds[2];
     char byte, number[16];
 
@@ -28,7 +29,8 @@ hypervisor_start(struct world *w)
         close(fds[0]);
         snprintf(number, sizeof(number), "%d", fds[1]);
         execl(fhv, fhv, "--foreground", "--run-dir", w->dir, "--lib-dir", libs,
-              "--ready-fd", number, NULL);
+              "--ready-fd", number, threads ? "--threads" : NULL, threads,
+              NULL);
         _exit(127);
     }
     close(fds[1]);

@@ -4,8 +4,9 @@
  * A hypervisor of its own for a test, and processes in its domains.
  *
  * world_start() runs the fhv named by FREEHOLD_FHV in a new directory below
- * /tmp, with the libraries of FREEHOLD_LIBS; world_stop() ends it and expects the directory empty.  A process in a
- * domain is a fork that has the domain's sockets in its environment and, when
+ * /tmp, with the libraries of FREEHOLD_LIBS and as many hypercall threads as
+ * FREEHOLD_FHV_THREADS says (if set); world_stop() ends it and expects the
+ * directory empty.  A process in a domain is a fork that has the domain's sockets in its environment and, when
  * the test runs as root, its uid; it reports by its exit status, and it talks
  * with the test over two pipes.  Expectations fail the process that makes them.
  */
