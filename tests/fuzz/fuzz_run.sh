@@ -19,7 +19,7 @@ if ! command -v clang >/dev/null; then
 fi
 cd "$root"
 clang -g -O1 -std=gnu11 -D_GNU_SOURCE -D__XEN_INTERFACE_VERSION__=0x00040e00 \
-    -Iinclude -Ilib -I. -fsanitize=fuzzer,address,undefined \
+    -Iinclude -Ilib -I. -Itests -Itests/unit -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=undefined "tests/fuzz/${name}_fuzz.c" "$@" \
     -o "$work/fuzz"
 mkdir "$work/new"
