@@ -55,24 +55,13 @@ pick(uint32_t n)
 static int16_t
 fault_status(void)
 {
-    switch (w.failed) {
-    case W_DOMAIN_GET:
+    if (w.failed == W_DOMAIN_GET)
         return GNTST_bad_domain;
-    case W_MAY:
+    if (w.failed == W_MAY)
         return GNTST_permission_denied;
-    case W_FRAME_GET:
+    if (w.failed == W_FRAME_GET)
         return w.frame_verdict == FH_GNT_E_AGAIN ? GNTST_eagain
                                                  : GNTST_bad_page;
-    case W_FRAME_GET_WRITABLE:
-    case W_FRAME_MAP:
-    case W_PT_INSTALL:
-    case W_PT_REMOVE:
-    case W_PT_REPLACE:
-    case W_IOMMU_MAP:
-    case W_CACHE_FLUSH:
-    case W_N_OPS:
-        break;
-    }
     return GNTST_general_error;
 }
 

@@ -9,7 +9,8 @@
  * on the way: a page that its granter took back is reached by nobody.
  *
  * usage: grant_sched_test [PROGRAM | --until-bad]   (SCHED_REPLAY=CHOICES: that run alone;
- *                                    SCHED_MORE=N: N more unforced switches)
+ *                                    SCHED_MORE=N, SCHED_LESS=N: so many unforced
+ *                                    switches more or less)
  */
 #include "grant/world.h"
 

@@ -46,7 +46,7 @@ static ucontext_t main_at;
 static unsigned running, n_threads, unforced_left, n_steps;
 static struct choice choices[MAX_CHOICES];
 static unsigned n_choices, at_choice;
-static unsigned more_unforced; /* SCHED_MORE: search deeper by hand */
+static unsigned less_unforced, more_unforced; /* SCHED_LESS, SCHED_MORE */
 static bool in_run, whole_operations, has_written;
 static const char *wrong;
 static char allowed[MAX_ALLOWED][OUTCOME];
@@ -237,7 +237,7 @@ prepare(void)
     }
     has_written = false;
     at_choice = n_steps = 0;
-    unforced_left = program->unforced + more_unforced;
+    unforced_left = program->unforced + more_unforced - less_unforced;
     wrong = NULL;
 }
 
@@ -362,15 +362,24 @@ replay(const char *digits)
     return describe(bad ? bad : "ran", came);
 }
 
+static unsigned
+number(const char *variable, unsigned most)
+{
+    const char *value = getenv(variable);
+    const unsigned long n = value ? strtoul(value, NULL, 10) : 0;
+
+    return n < most ? (unsigned)n : most;
+}
+
 const char *
 sched_explore(const struct sched_program *p, struct sched_stats *stats)
 {
     const char *choice = getenv("SCHED_REPLAY");
-    const char *more = getenv("SCHED_MORE");
     const char *bad;
 
     program = p;
-    more_unforced = more ? (unsigned)strtoul(more, NULL, 10) : 0;
+    more_unforced = number("SCHED_MORE", 9);
+    less_unforced = number("SCHED_LESS", p->unforced);
     n_allowed = 0;
     *stats = (struct sched_stats){ 0 };
     if (choice)
