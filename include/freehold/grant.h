@@ -179,6 +179,20 @@ struct fh_hv_ops {
     int (*pt_remove)(void *hv, struct fh_gnt_domain *mapper,
                      const struct fh_gnt_pte *pte, uint64_t *old);
     /*
+     * (optional) May @mapper take a handle of its reserve to map entry @ref of
+     * @granter?  Asked only when no other is left.  NULL: nobody may.
+     */
+    bool (*may_use_reserve)(void *hv, struct fh_gnt_domain *mapper,
+                            struct fh_gnt_domain *granter, uint32_t ref);
+    /*
+     * (optional) A zeroed word of the embedder's for each address that
+     * pt_install() takes, in which the engine says which mapping is there, for
+     * fh_gnt_map_at(); NULL for an address that needs none.  It lives as long
+     * as the mapping.  With it, an unmap must name the address of its map.
+     */
+    uint32_t *(*map_word)(void *hv, struct fh_gnt_domain *mapper,
+                          uint64_t host_addr);
+    /*
      * (optional) As pt_remove(), and what @mapper has mapped at linear address
      * @new_addr takes the place, in the same exchange; it goes from there
      * (@duplicate: it stays there too, with a reference more).  Refused if
@@ -327,6 +341,8 @@ struct fh_gnt_domain {
     /* mapper */
     struct fh_gnt_slot *slots;
     uint32_t n_slots, index_bits;
+    uint32_t n_reserved, fresh_reserve; /* slots 0 .. n_reserved - 1 */
+    uint64_t free_reserve;
     uint64_t free_slots;  /* head of the free list, tagged */
     uint32_t fresh_slots; /* slots below were used once */
     uint32_t n_cpus;
@@ -412,6 +428,15 @@ fh_gnt_maptrack_bytes(uint32_t n_handles);
 /* Lets @d hold @n_handles mappings: its quota.  Before anybody calls for @d. */
 void
 fh_gnt_maptrack_init(struct fh_gnt_domain *d, uint32_t n_handles, void *mem);
+
+/*
+ * Keeps @n_reserved of those mappings, less than all, for what the embedder
+ * names by may_use_reserve: a disk that must go on when a network device has
+ * taken everything else.  After fh_gnt_maptrack_init(), before anybody calls
+ * for @d.
+ */
+void
+fh_gnt_maptrack_reserve(struct fh_gnt_domain *d, uint32_t n_reserved);
 
 /* ------------------------------------------------------------ operations -- */
 
@@ -620,6 +645,20 @@ struct fh_gnt_map_info {
 FH_MUST_CHECK int
 fh_gnt_map_info(const struct fh_gnt_domain *mapper, uint32_t handle,
                 struct fh_gnt_map_info *out);
+
+/*
+ * fh_gnt_map_at - which mapping is at an address, by fh_hv_ops.map_word
+ *
+ * Takes nothing and waits for nobody, in constant time; any thread may ask,
+ * beside any other call.  If the mapping is being unmapped meanwhile the answer
+ * may be out of date; @out->granter is safe to use only if the embedder keeps
+ * the memory of domains that die until no such question is running.
+ *
+ * Returns 0, or FH_ENOENT: no mapping there.
+ */
+FH_MUST_CHECK int
+fh_gnt_map_at(const struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+              uint64_t host_addr, struct fh_gnt_map_info *out);
 
 /* What an entry is pinned with.  For tests, audits and dumps. */
 struct fh_gnt_entry_info {

@@ -15,11 +15,22 @@
  * batch.  A slot that was never used is taken by raising fresh_slots, so a
  * table of a million costs no set-up and no memory that is not used.
  *
+ * The first n_reserved slots are a reserve with a list and a count of its own,
+ * from which only chosen mappings take, one at a time, when nothing else is
+ * left; so an ordinary map or unmap pays nothing for it but to give back each
+ * slot where it belongs.
+ *
  *   word: bits 0..15 FH_SLOT_* and GNTMAP flags, bits 32..63 generation
  *
  * Only who set BUSY changes a live slot.
  *
- * Model: tests/model/grant_handle.cc compiles this file and handle.c.
+ * From an address to its mapping: a word of the embedder's per address holds
+ * handle + 1 while the mapping is there.  Whoever follows it takes nothing and
+ * waits for nobody: he reads the record and looks whether the slot is still the
+ * same mapping's.
+ *
+ * Models: tests/model/grant_handle.cc compiles this file and handle.c,
+ * tests/model/grant_mapat.cc this file.
  */
 #ifndef FH_MODEL /* a model brings a domain with only the fields used here */
 #include <freehold/grant.h>
@@ -40,12 +51,18 @@ struct fh_gnt_entry;
     (GNTMAP_device_map | GNTMAP_host_map | GNTMAP_readonly |                   \
      GNTMAP_application_map | GNTMAP_contains_pte)
 
+#ifdef FH_MODEL
+typedef fh_word64 fh_slot_entry; /* any number */
+#else
+typedef struct fh_gnt_entry *fh_slot_entry;
+#endif
+
 struct fh_gnt_slot {
     fh_word64 word;
-    struct fh_gnt_entry *entry;
-    uint64_t host_addr;
-    fh_word32 next; /* in a chain: index + 1, 0 ends it */
-    uint32_t avail; /* guest-available bits of the map flags */
+    fh_slot_entry entry;
+    fh_word64 host_addr;
+    fh_word32 next;  /* in a chain: index + 1, 0 ends it */
+    fh_word32 avail; /* guest-available bits of the map flags */
 };
 
 #ifndef FH_MODEL
@@ -64,7 +81,12 @@ void
 fh_slots_take(struct fh_gnt_domain *d, uint32_t want,
               struct fh_slot_chain *chain, uint64_t *lost);
 
-/* Gives back all of @chain. */
+/* The same for one slot of the reserve. */
+void
+fh_slots_take_reserved(struct fh_gnt_domain *d, struct fh_slot_chain *chain,
+                       uint64_t *lost);
+
+/* Gives back all of @chain, each to the list that it is of. */
 void
 fh_slots_give(struct fh_gnt_domain *d, struct fh_slot_chain *chain,
               uint64_t *lost);
@@ -106,6 +128,18 @@ fh_chain_pop(const struct fh_gnt_domain *d, struct fh_slot_chain *chain)
     chain->head = fh_load_relaxed32(&slot->next);
     chain->n--;
     return slot;
+}
+
+/* Fills the record of a slot of ours.  @entry: its address. */
+static inline void
+fh_slot_fill(struct fh_gnt_slot *slot, uint64_t entry, uint64_t host_addr,
+             uint32_t avail)
+{
+    /* M3 release, pairs with M4: who reads any of this sees that the slot was
+     * retired since the mapping before. */
+    fh_store_release64(&slot->entry, entry);
+    fh_store_release64(&slot->host_addr, host_addr);
+    fh_store_release32(&slot->avail, avail);
 }
 
 /* Makes a slot of ours live.  @word: as it was, perhaps FH_SLOT_TAINTED. */
@@ -171,4 +205,68 @@ static inline void
 fh_slot_retire(struct fh_gnt_slot *slot, uint64_t word)
 {
     fh_store_relaxed64(&slot->word, ((word >> 32) + 1) << 32);
+}
+
+/* ------------------------------------------- from an address to a mapping -- */
+
+/* What a slot says of its mapping. */
+struct fh_slot_record {
+    uint64_t word; /* the slot's */
+    uint64_t entry, host_addr;
+    uint32_t avail;
+};
+
+/* The mapping of @slot, found by fh_slot_find() for @handle; false: it is not
+ * live.  Good for as long as fh_slot_is_still() says so. */
+static inline bool
+fh_slot_read(const struct fh_gnt_domain *d, const struct fh_gnt_slot *slot,
+             uint32_t handle, struct fh_slot_record *out)
+{
+    /* Acquire, pairs with H1: the record is complete. */
+    out->word = fh_load_acquire64(&slot->word);
+    if (!(out->word & FH_SLOT_LIVE) ||
+        fh_slot_handle(d, fh_slot_index(d, slot), out->word) != handle)
+        return false;
+    /* M4 acquire, pairs with M3: the word is looked at again after these. */
+    out->entry = fh_load_acquire64(&slot->entry);
+    out->host_addr = fh_load_acquire64(&slot->host_addr);
+    out->avail = fh_load_acquire32(&slot->avail);
+    return true;
+}
+
+/* No other mapping has taken the slot since fh_slot_read(). */
+static inline bool
+fh_slot_is_still(const struct fh_gnt_slot *slot,
+                 const struct fh_slot_record *record)
+{
+    const uint64_t now = fh_load_relaxed64(&slot->word);
+
+    return (now & FH_SLOT_LIVE) && now >> 32 == record->word >> 32;
+}
+
+/* The address's word: a mapping of ours is there now ... */
+static inline void
+fh_map_word_set(FH_SHARED fh_word32 *word, uint32_t handle)
+{
+    /* M1 release, pairs with M2: who finds the handle finds it live. */
+    fh_store_release32(word, handle + 1);
+}
+
+/* ... and no more, unless another one came meanwhile. */
+static inline void
+fh_map_word_clear(FH_SHARED fh_word32 *word, uint32_t handle)
+{
+    uint32_t old = handle + 1;
+
+    (void)fh_cas32(word, &old, 0);
+}
+
+/* True: *@handle is, or just was, mapped there. */
+static inline bool
+fh_map_word_get(const FH_SHARED fh_word32 *word, uint32_t *handle)
+{
+    const uint32_t now = fh_load_acquire32(word); /* M2 acquire */
+
+    *handle = now - 1;
+    return now != 0;
 }

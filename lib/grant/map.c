@@ -63,6 +63,35 @@ call_slot(struct map_call *c)
     return fh_chain_pop(c->caller, &c->slots);
 }
 
+/* One of the reserve, if the embedder wants it so. */
+static struct fh_gnt_slot *
+call_reserve(struct map_call *c, struct fh_gnt_domain *granter, uint32_t ref)
+{
+    const struct fh_hv_ops *ops = c->ctx->ops;
+    struct fh_slot_chain one = { 0 };
+
+    if (!c->caller->n_reserved || !ops->may_use_reserve ||
+        !ops->may_use_reserve(c->ctx->hv, c->caller, granter, ref))
+        return NULL;
+    fh_slots_take_reserved(c->caller, &one, &c->lost);
+    return fh_chain_pop(c->caller, &one);
+}
+
+/* A map failed: the next element may have its slot, but not one of the
+ * reserve. */
+static void
+call_return(struct map_call *c, struct fh_gnt_slot *slot)
+{
+    struct fh_slot_chain one = { 0 };
+
+    if (fh_slot_index(c->caller, slot) >= c->caller->n_reserved) {
+        fh_chain_push(c->caller, &c->slots, slot);
+        return;
+    }
+    fh_chain_push(c->caller, &one, slot);
+    fh_slots_give(c->caller, &one, &c->lost);
+}
+
 static int16_t
 check_flags(const struct fh_gnt_domain *caller, uint32_t flags)
 {
@@ -128,6 +157,17 @@ map_pinned(struct map_call *c, struct fh_gnt_entry *e,
     return status;
 }
 
+/* The mapping can be found by its address from now on. */
+static void
+tell_address(struct map_call *c, const struct gnttab_map_grant_ref *op)
+{
+    uint32_t *word =
+        c->ctx->ops->map_word(c->ctx->hv, c->caller, op->host_addr);
+
+    if (word)
+        fh_map_word_set(word, op->handle);
+}
+
 /* Everything after the handle; on success @op has its results. */
 static int16_t
 map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
@@ -148,12 +188,13 @@ map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
         fh_gnt_unpin(c->ctx, c->caller, e, is_write);
         return status;
     }
-    slot->entry = e;
-    slot->host_addr = op->host_addr;
-    slot->avail = op->flags & GNTMAP_guest_avail_mask;
+    fh_slot_fill(slot, (uintptr_t)e, op->host_addr,
+                 op->flags & GNTMAP_guest_avail_mask);
     op->handle = handle;
     op->dev_bus_addr = e->mfn << FH_PAGE_SHIFT; /* ours until published */
     fh_slot_publish(slot, word, op->flags);
+    if (c->ctx->ops->map_word && (op->flags & GNTMAP_host_map))
+        tell_address(c, op);
     return GNTST_okay;
 }
 
@@ -174,10 +215,12 @@ map_element(struct map_call *c, struct gnttab_map_grant_ref *op)
         return GNTST_permission_denied;
     slot = call_slot(c);
     if (!slot)
+        slot = call_reserve(c, granter, op->ref);
+    if (!slot)
         return GNTST_no_space;
     status = map_with_slot(c, slot, granter, op);
     if (status)
-        fh_chain_push(c->caller, &c->slots, slot);
+        call_return(c, slot);
     else
         c->maps++;
     return status;

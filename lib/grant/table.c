@@ -137,6 +137,15 @@ fh_gnt_maptrack_init(struct fh_gnt_domain *d, uint32_t n_handles, void *mem)
         d->index_bits++;
     d->free_slots = 0;
     d->fresh_slots = 0;
+    d->n_reserved = d->fresh_reserve = 0;
+    d->free_reserve = 0;
+}
+
+void
+fh_gnt_maptrack_reserve(struct fh_gnt_domain *d, uint32_t n_reserved)
+{
+    d->n_reserved = n_reserved;
+    d->fresh_slots = n_reserved;
 }
 
 void
@@ -150,22 +159,38 @@ fh_gnt_map_info(const struct fh_gnt_domain *mapper, uint32_t handle,
                 struct fh_gnt_map_info *out)
 {
     const struct fh_gnt_slot *slot = fh_slot_find(mapper, handle);
-    uint64_t word;
+    const struct fh_gnt_entry *e;
+    struct fh_gnt_map_info info;
+    struct fh_slot_record record;
 
-    if (!slot)
+    if (!slot || !fh_slot_read(mapper, slot, handle, &record))
         return FH_ENOENT;
-    word = fh_load_acquire64(&slot->word);
-    if (!(word & FH_SLOT_LIVE) ||
-        fh_slot_handle(mapper, fh_slot_index(mapper, slot), word) != handle)
-        return FH_ENOENT;
-    *out = (struct fh_gnt_map_info){
-        .granter = slot->entry->granter,
-        .host_addr = word & GNTMAP_host_map ? slot->host_addr : 0,
-        .mfn = slot->entry->mfn,
-        .ref = slot->entry->ref,
-        .flags = (uint32_t)(word & FH_SLOT_KEEP) | slot->avail,
+    e = (const struct fh_gnt_entry *)(uintptr_t)record.entry;
+    info = (struct fh_gnt_map_info){
+        .granter = e->granter,
+        .host_addr = record.word & GNTMAP_host_map ? record.host_addr : 0,
+        .mfn = fh_load_relaxed64(&e->mfn),
+        .ref = e->ref,
+        .flags = (uint32_t)(record.word & FH_SLOT_KEEP) | record.avail,
     };
+    if (!fh_slot_is_still(slot, &record))
+        return FH_ENOENT;
+    *out = info;
     return 0;
+}
+
+int
+fh_gnt_map_at(const struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+              uint64_t host_addr, struct fh_gnt_map_info *out)
+{
+    const uint32_t *word = NULL;
+    uint32_t handle;
+
+    if (ctx->ops->map_word)
+        word = ctx->ops->map_word(ctx->hv, mapper, host_addr);
+    if (!word || !fh_map_word_get(word, &handle))
+        return FH_ENOENT;
+    return fh_gnt_map_info(mapper, handle, out);
 }
 
 int

@@ -96,6 +96,15 @@ replace_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                                 kind == UNMAP_DUPLICATE, &old);
 }
 
+/* The word of the address is another mapping's, or nobody's. */
+static bool
+is_elsewhere(const uint32_t *word, uint32_t handle)
+{
+    uint32_t there;
+
+    return word && (!fh_map_word_get(word, &there) || there != handle);
+}
+
 /* Takes the host mapping out of the page tables. */
 PER_KIND int16_t
 remove_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
@@ -109,15 +118,23 @@ remove_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         .flags = (uint32_t)(*word & FH_SLOT_KEEP) | slot->avail,
         .handle = want->op.handle,
     };
+    uint32_t *at = NULL;
     uint64_t old;
     int r;
 
+    if (ctx->ops->map_word) {
+        at = ctx->ops->map_word(ctx->hv, caller, want->op.host_addr);
+        if (is_elsewhere(at, want->op.handle))
+            return GNTST_general_error;
+    }
     if (kind != UNMAP_PLAIN && want->new_addr)
         r = replace_host(ctx, caller, &pte, kind, want->new_addr);
     else
         r = ctx->ops->pt_remove(ctx->hv, caller, &pte, &old);
     if (r < 0)
         return GNTST_general_error;
+    if (at)
+        fh_map_word_clear(at, want->op.handle);
     fh_gnt_due_host(&dying->due, r);
     *word &= ~(uint64_t)GNTMAP_host_map;
     return GNTST_okay;

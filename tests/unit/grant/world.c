@@ -293,6 +293,24 @@ w_guest_write(void *hv, struct fh_gnt_domain *caller, uint64_t guest_addr,
     return 0;
 }
 
+static bool
+w_may_use_reserve(void *hv, struct fh_gnt_domain *mapper,
+                  struct fh_gnt_domain *granter, uint32_t ref)
+{
+    const struct world *w = hv;
+
+    return w->reserve_from_ref && ref >= w->reserve_from_ref;
+}
+
+static uint32_t *
+w_map_word(void *hv, struct fh_gnt_domain *mapper, uint64_t host_addr)
+{
+    struct world_domain *d = dom_of(mapper);
+    const struct world_pte *p = pte_at(mapper, host_addr);
+
+    return p && d->map_words ? &d->map_words[p - d->ptes] : NULL;
+}
+
 static void
 w_domain_kick(void *hv, struct fh_gnt_domain *d, uint32_t ref)
 {
@@ -329,6 +347,8 @@ static const struct fh_hv_ops world_ops = {
     .iommu_map = w_iommu_map,
     .iommu_unmap = w_iommu_unmap,
     .iommu_flush = w_iommu_flush,
+    .may_use_reserve = w_may_use_reserve,
+    .map_word = w_map_word,
     .frame_owner = w_frame_owner,
     .cache_flush = w_cache_flush,
     .table_grow = w_table_grow,
@@ -421,6 +441,12 @@ world_touch(struct world_domain *d, uint32_t slot)
 }
 
 void
+world_add_map_words(struct world_domain *d)
+{
+    d->map_words = zeroed(d, d->n_ptes * sizeof(*d->map_words));
+}
+
+void
 world_map_own(struct world_domain *d, uint32_t slot, uint64_t mfn)
 {
     d->ptes[slot].word = mfn << 8 | W_PTE_PRESENT | W_PTE_RW | W_PTE_OWN;
@@ -458,22 +484,61 @@ tally_slots(const struct world_domain *d, const struct fh_gnt_domain *granter,
     return NULL;
 }
 
-/* I5: each index is live, free or fresh, and only one of these. */
+/* Walks one free list, adding to *@n. */
 static const char *
-check_free_list(const struct world_domain *d, uint32_t live)
+check_list(const struct world_domain *d, uint64_t head, bool is_reserve,
+           uint32_t *n)
 {
-    uint32_t i = (uint32_t)d->gnt.free_slots, n = 0;
+    uint32_t i = (uint32_t)head;
 
     while (i) {
         const struct fh_gnt_slot *s = &d->gnt.slots[i - 1];
 
         if (s->word & 0xffffffff)
             return "I5: a slot on the free list is live";
-        if (++n > d->gnt.fresh_slots)
+        if (++*n > d->gnt.n_slots)
             return "I5: the free list has a cycle";
+        if ((i - 1 < d->gnt.n_reserved) != is_reserve)
+            return "I5: a slot is on the wrong list";
         i = s->next;
     }
-    return n + live == d->gnt.fresh_slots ? NULL : "I5: slots are missing";
+    return NULL;
+}
+
+/* I5: each index is live, free or fresh, and only one of these. */
+static const char *
+check_free_list(const struct world_domain *d, uint32_t live)
+{
+    const uint32_t used =
+        d->gnt.fresh_slots - d->gnt.n_reserved + d->gnt.fresh_reserve;
+    uint32_t n = 0;
+    const char *bad = check_list(d, d->gnt.free_slots, false, &n);
+
+    if (!bad)
+        bad = check_list(d, d->gnt.free_reserve, true, &n);
+    if (bad)
+        return bad;
+    return n + live == used ? NULL : "I5: slots are missing";
+}
+
+/* Each address's word is the mapping that is there. */
+static const char *
+check_map_words(const struct world_domain *d)
+{
+    for (uint32_t i = 0; d->map_words && i < d->n_ptes; i++) {
+        const uint64_t pte = d->ptes[i].word;
+        const bool granted =
+            (pte & W_PTE_PRESENT) && !(pte & W_PTE_OWN);
+        struct fh_gnt_map_info info;
+
+        if (granted != (d->map_words[i] != 0))
+            return "an address's word is not what is mapped";
+        if (granted &&
+            (fh_gnt_map_info(&d->gnt, d->map_words[i] - 1, &info) ||
+             info.mfn != pte >> 8 || info.host_addr != world_addr(i)))
+            return "an address's word names another mapping";
+    }
+    return NULL;
 }
 
 /* What the granter sees of an entry's use. */
@@ -584,7 +649,9 @@ check_mapper(struct world *w, struct world_domain *d)
     struct tally *none = NULL;
     const char *bad = tally_slots(d, NULL, none, &live);
 
-    return bad ? bad : check_free_list(d, live);
+    if (!bad)
+        bad = check_free_list(d, live);
+    return bad ? bad : check_map_words(d);
 }
 
 const char *

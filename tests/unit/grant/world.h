@@ -65,6 +65,7 @@ struct world_domain {
     bool refuses_to_grow;
     uint32_t n_ptes;
     struct world_pte *ptes;
+    uint32_t *map_words; /* one per slot; NULL: the world has none */
     uint64_t flushes, io_flushes;
     void *mem[80];
     uint32_t n_mem;
@@ -85,6 +86,8 @@ struct world {
     /* preempt after every @preempt_every asks; 0 never */
     uint32_t preempt_every, preempt_asks;
     bool iommu;
+    /* who may use reserves: maps of references from here on; 0 nobody */
+    uint32_t reserve_from_ref;
     /* the last cache_flush */
     struct {
         uint32_t calls, offset, n, op;
@@ -128,6 +131,10 @@ world_addr(uint32_t slot)
 /* A CPU uses the mapping in @slot. */
 void
 world_touch(struct world_domain *d, uint32_t slot);
+
+/* Lets mappings of @d be found by their address. */
+void
+world_add_map_words(struct world_domain *d);
 
 /* The guest of @d maps its own frame @mfn in @slot. */
 void
