@@ -77,6 +77,7 @@ enum {
     FH_GNT_E_BAD_PAGE = 1, /* no such gfn, not RAM of its own: bad_page */
     FH_GNT_E_AGAIN,        /* paged out, or no memory to un-share: eagain */
     FH_GNT_E_REFUSED,      /* no reference to be had: general_error */
+    FH_GNT_E_TOO_BIG,      /* page_offer(): no page that low: address_too_big */
 };
 
 /* What fh_hv_ops.pt_remove() found in the entry that it took out. */
@@ -231,6 +232,28 @@ struct fh_hv_ops {
     int (*iommu_unmap)(void *hv, struct fh_gnt_domain *mapper, uint64_t mfn,
                        bool to_readonly);
     void (*iommu_flush)(void *hv, struct fh_gnt_domain *mapper);
+
+    /*
+     * (optional, all or none: transfer answers FH_EOPNOTSUPP)
+     * page_steal(): takes frame @mfn away from @from, if it is @from's and
+     * nobody uses it any more, not even @from's page tables; nonzero: bad_page,
+     * nothing changed.  The page is nobody's then, until one of these:
+     * page_offer(): makes sure that @to lives and has room for it, and keeps
+     * the room; @frame may become another one with the same contents, and has
+     * to if it is above @max_mfn (or FH_GNT_E_TOO_BIG: address_too_big).
+     * Nonzero: the page is nobody's still.
+     * page_assign(): after page_offer(): it is @to's (or, if that began to die
+     * meanwhile, free).  page_retract(): gives the room back; it is nobody's.
+     * page_free(): it is free.
+     */
+    int (*page_steal)(void *hv, struct fh_gnt_domain *from, uint64_t mfn);
+    int (*page_offer)(void *hv, struct fh_gnt_domain *to, uint64_t max_mfn,
+                      struct fh_gnt_frame *frame);
+    void (*page_assign)(void *hv, struct fh_gnt_domain *to,
+                        const struct fh_gnt_frame *frame);
+    void (*page_retract)(void *hv, struct fh_gnt_domain *to,
+                         const struct fh_gnt_frame *frame);
+    void (*page_free)(void *hv, const struct fh_gnt_frame *frame);
 
     /*
      * (optional, both or none: cache_flush answers FH_ENOSYS) frame_owner():
@@ -497,6 +520,12 @@ FH_MUST_CHECK long
 fh_gnt_op_entry_flags(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                       FH_SHARED struct fh_gnttab_entry_flags *ops,
                       uint32_t count, uint32_t *done);
+
+/* FH_EOPNOTSUPP, *@done 0, if the embedder has no page_steal. */
+FH_MUST_CHECK long
+fh_gnt_op_transfer(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                   FH_SHARED struct gnttab_transfer *ops, uint32_t count,
+                   uint32_t *done);
 
 /* An element that fails ends the call with its error, *@done elements before
  * it: there is no status to write. */

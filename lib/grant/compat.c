@@ -195,6 +195,40 @@ run_translated(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
     return i < count ? FH_GNT_E_PREEMPTED : 0;
 }
 
+static long
+run_setup_table(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                FH_SHARED uint8_t *arg, uint32_t *done)
+{
+    struct gnttab_setup_table op = { 0 };
+    struct compat_setup_table in;
+
+    fh_copy_in(&in, arg, sizeof(in));
+    op.dom = in.dom;
+    op.nr_frames = in.nr_frames;
+    op.frame_list.p = (void *)(uintptr_t)in.frame_list;
+    write_status(arg, offsetof(struct compat_setup_table, status),
+                 fh_gnt_setup_table_one(ctx, caller, &op, sizeof(uint32_t)));
+    *done = 1;
+    return 0;
+}
+
+static long
+run_get_status_frames(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                      FH_SHARED uint8_t *arg, uint32_t *done)
+{
+    struct gnttab_get_status_frames op = { 0 };
+    struct compat_get_status_frames in;
+
+    fh_copy_in(&in, arg, sizeof(in));
+    op.dom = in.dom;
+    op.nr_frames = in.nr_frames;
+    op.frame_list.p = (void *)(uintptr_t)in.frame_list;
+    write_status(arg, offsetof(struct compat_get_status_frames, status),
+                 fh_gnt_status_frames_one(ctx, caller, &op));
+    *done = 1;
+    return 0;
+}
+
 long
 fh_gnt_compat_run(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                   uint32_t cmd, FH_SHARED void *arg, uint32_t count,
@@ -203,6 +237,10 @@ fh_gnt_compat_run(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
     const bool is_aligned = !((uintptr_t)arg & 7);
 
     switch (cmd) {
+    case GNTTABOP_setup_table:
+        return run_setup_table(ctx, caller, arg, done);
+    case GNTTABOP_get_status_frames:
+        return run_get_status_frames(ctx, caller, arg, done);
     case GNTTABOP_copy:
     case GNTTABOP_transfer:
         return run_translated(ctx, caller, cmd, arg, count, done);

@@ -43,11 +43,12 @@ static int16_t
 flags_element(struct fh_gnt_domain *caller,
               const struct fh_gnttab_entry_flags *op, bool *in_use)
 {
-    struct fh_gnt_entry *e;
+    struct fh_gnt_entry *e = NULL;
 
     if (op->flags & ~(FH_GNT_ENTRY_CLOSED | FH_GNT_ENTRY_NOTIFY))
         return GNTST_general_error;
-    e = fh_gnt_entry_at(caller, op->ref);
+    if (fh_gnt_ref_in(caller, op->ref, fh_gnt_version(caller)))
+        e = fh_gnt_entry_at(caller, op->ref);
     if (!e)
         return GNTST_bad_gntref;
     *in_use = entry_set(e, op->flags) & FH_ENTRY_PINS;

@@ -207,7 +207,7 @@ fh_slot_retire(struct fh_gnt_slot *slot, uint64_t word)
     fh_store_relaxed64(&slot->word, ((word >> 32) + 1) << 32);
 }
 
-/* ------------------------------------------- from an address to a mapping -- */
+/* ------------------------------------------ from an address to a mapping -- */
 
 /* What a slot says of its mapping. */
 struct fh_slot_record {

@@ -317,6 +317,13 @@ bool
 fh_gnt_iommu_sub(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
                  uint64_t mfn, bool readonly);
 
+/* ------------------------------------------- entries as such (swap.c) -- */
+
+/* Takes BUSY of a free entry, waiting only a moment; false: it is pinned, or
+ * keeps moving. */
+bool
+fh_gnt_take_free(struct fh_gnt_entry *e);
+
 /* ---------------------------------- whole calls (hypercall.c, compat.c) -- */
 
 /* Element size of operation @cmd; 0: there is none. */

@@ -10,9 +10,8 @@
  */
 #include "grant/internal.h"
 
-/* Takes BUSY of a free entry. */
-static bool
-take_free(struct fh_gnt_entry *e)
+bool
+fh_gnt_take_free(struct fh_gnt_entry *e)
 {
     for (int i = 0; i < FH_GNT_BUSY_TRIES; i++) {
         enum fh_entry_look look;
@@ -75,9 +74,9 @@ swap(const struct fh_gnt_domain *d, uint32_t a, uint32_t b)
         return GNTST_okay;
     first = fh_gnt_entry_at(d, a < b ? a : b);
     second = fh_gnt_entry_at(d, a < b ? b : a);
-    if (!take_free(first))
+    if (!fh_gnt_take_free(first))
         return GNTST_eagain;
-    if (take_free(second)) {
+    if (fh_gnt_take_free(second)) {
         status = swap_held(d, a, b);
         fh_entry_settle_free(&second->word);
     }

@@ -7,7 +7,7 @@
  *   grant_handle_model LABEL  L1, L2, H1, H2 or H3: that ordering is taken away
  *                             and relacy must notice
  *
- * Three CPUs share four slots.  Each takes some, makes one live and tells its
+ * Three CPUs share four slots, one of them a reserve.  Each takes some, makes one live and tells its
  * handle to everybody, gives the rest back, claims any handle that it heard of
  * (its own, another's, a stale one) and either changes the record or ends the
  * mapping.  Whose a slot is, and its record, are plain variables.
@@ -23,15 +23,15 @@
 struct fh_gnt_slot;
 struct fh_gnt_domain {
     struct fh_gnt_slot *slots;
-    uint32_t n_slots, index_bits;
-    fh_word64 free_slots;
-    fh_word32 fresh_slots;
+    uint32_t n_slots, index_bits, n_reserved;
+    fh_word64 free_slots, free_reserve;
+    fh_word32 fresh_slots, fresh_reserve;
 };
 
 #include "grant/handle.h"
 #include "grant/handle.c"
 
-enum { N_CPUS = 3, N_SLOTS = 4, ROUNDS = 3, ITERATIONS = 200000 };
+enum { N_CPUS = 3, N_SLOTS = 4, N_RESERVED = 1, ROUNDS = 3, ITERATIONS = 200000 };
 
 static const char *const labels[] = {"L1", "L2", "H1", "H2", "H3"};
 static const char *mutant = "";
@@ -68,8 +68,11 @@ struct grant_handle_suite : rl::test_suite<grant_handle_suite, N_CPUS> {
         d.slots = slots;
         d.n_slots = N_SLOTS;
         d.index_bits = 2;
+        d.n_reserved = N_RESERVED;
         fh_store_relaxed64(&d.free_slots, 0);
-        fh_store_relaxed32(&d.fresh_slots, 0);
+        fh_store_relaxed64(&d.free_reserve, 0);
+        fh_store_relaxed32(&d.fresh_slots, N_RESERVED);
+        fh_store_relaxed32(&d.fresh_reserve, 0);
         fh_store_relaxed32(&heard, 0);
         for (unsigned i = 0; i < N_SLOTS; i++) {
             fh_store_relaxed64(&slots[i].word, 0);
@@ -79,20 +82,31 @@ struct grant_handle_suite : rl::test_suite<grant_handle_suite, N_CPUS> {
         }
     }
 
-    /* I5: live, free and fresh are all there is. */
-    void
-    after()
+    uint32_t
+    length(const fh_word64 *list, bool is_reserve)
     {
-        uint32_t i = (uint32_t)fh_load_relaxed64(&d.free_slots), n = 0;
+        uint32_t i = (uint32_t)fh_load_relaxed64(list), n = 0;
 
         while (i) {
             RL_ASSERT(++n <= N_SLOTS);
             RL_ASSERT(taken[i - 1]($) == 0);
+            RL_ASSERT((i - 1 < N_RESERVED) == is_reserve);
             i = fh_load_relaxed32(&slots[i - 1].next);
         }
-        for (i = 0; i < N_SLOTS; i++)
+        return n;
+    }
+
+    /* I5: live, free and fresh are all there is. */
+    void
+    after()
+    {
+        uint32_t n = length(&d.free_slots, false) +
+                     length(&d.free_reserve, true);
+
+        for (uint32_t i = 0; i < N_SLOTS; i++)
             n += !!(fh_load_relaxed64(&slots[i].word) & FH_SLOT_LIVE);
-        RL_ASSERT(n == fh_load_relaxed32(&d.fresh_slots));
+        RL_ASSERT(n == fh_load_relaxed32(&d.fresh_slots) - N_RESERVED +
+                           fh_load_relaxed32(&d.fresh_reserve));
     }
 
     static void
@@ -132,7 +146,10 @@ struct grant_handle_suite : rl::test_suite<grant_handle_suite, N_CPUS> {
         uint64_t lost = 0;
         bool made = false;
 
-        fh_slots_take(&d, 1 + rl::rand(2), &chain, &lost);
+        if (rl::rand(3))
+            fh_slots_take(&d, 1 + rl::rand(2), &chain, &lost);
+        else
+            fh_slots_take_reserved(&d, &chain, &lost);
         while ((slot = fh_chain_pop(&d, &chain))) {
             const uint32_t index = fh_slot_index(&d, slot);
 

@@ -293,6 +293,73 @@ w_guest_write(void *hv, struct fh_gnt_domain *caller, uint64_t guest_addr,
     return 0;
 }
 
+static int
+w_page_steal(void *hv, struct fh_gnt_domain *from, uint64_t mfn)
+{
+    struct world *w = hv;
+    struct world_frame *f = world_frame(w, mfn);
+
+    if (faulted(w, W_PAGE_STEAL) || !f || f->owner != from->domid || f->refs)
+        return FH_EBUSY;
+    f->owner = UINT16_MAX;
+    w->n_stolen++;
+    return 0;
+}
+
+static int
+w_page_offer(void *hv, struct fh_gnt_domain *to, uint64_t max_mfn,
+             struct fh_gnt_frame *frame)
+{
+    struct world *w = hv;
+
+    if (faulted(w, W_PAGE_OFFER))
+        return FH_ENOMEM;
+    if (world_frame(w, frame->mfn)->owner != UINT16_MAX)
+        abort();
+    w->max_mfn = max_mfn;
+    if (w->low_mfn == WORLD_NO_MFN)
+        return FH_GNT_E_TOO_BIG;
+    if (w->low_mfn) {
+        memcpy(world_frame(w, w->low_mfn)->bytes,
+               world_frame(w, frame->mfn)->bytes, FH_PAGE_BYTES);
+        frame->mfn = w->low_mfn;
+    }
+    w->n_offered++;
+    return 0;
+}
+
+static void
+w_page_assign(void *hv, struct fh_gnt_domain *to,
+              const struct fh_gnt_frame *frame)
+{
+    struct world *w = hv;
+
+    world_frame(w, frame->mfn)->owner = to->domid;
+    w->n_offered--;
+    w->n_stolen--;
+    w->n_assigned++;
+}
+
+static void
+w_page_retract(void *hv, struct fh_gnt_domain *to,
+               const struct fh_gnt_frame *frame)
+{
+    struct world *w = hv;
+
+    w->n_offered--;
+}
+
+static void
+w_page_free(void *hv, const struct fh_gnt_frame *frame)
+{
+    struct world *w = hv;
+
+    if (world_frame(w, frame->mfn)->owner != UINT16_MAX)
+        abort();
+    w->n_stolen--;
+    w->n_freed++;
+}
+
 static bool
 w_may_use_reserve(void *hv, struct fh_gnt_domain *mapper,
                   struct fh_gnt_domain *granter, uint32_t ref)
@@ -347,6 +414,11 @@ static const struct fh_hv_ops world_ops = {
     .iommu_map = w_iommu_map,
     .iommu_unmap = w_iommu_unmap,
     .iommu_flush = w_iommu_flush,
+    .page_steal = w_page_steal,
+    .page_offer = w_page_offer,
+    .page_assign = w_page_assign,
+    .page_retract = w_page_retract,
+    .page_free = w_page_free,
     .may_use_reserve = w_may_use_reserve,
     .map_word = w_map_word,
     .frame_owner = w_frame_owner,

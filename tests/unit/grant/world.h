@@ -34,6 +34,8 @@ enum world_op {
     W_IOMMU_MAP,
     W_FRAME_OWNER,
     W_CACHE_FLUSH,
+    W_PAGE_STEAL,
+    W_PAGE_OFFER,
     W_TABLE_GROW,
     W_GUEST_WRITE,
     W_N_OPS
@@ -86,6 +88,10 @@ struct world {
     /* preempt after every @preempt_every asks; 0 never */
     uint32_t preempt_every, preempt_asks;
     bool iommu;
+    /* pages on their way, given away and freed by transfer; what page_offer
+     * hands out for a page that is too high; the highest that was allowed */
+    uint32_t n_stolen, n_offered, n_assigned, n_freed;
+    uint64_t low_mfn, max_mfn;
     /* who may use reserves: maps of references from here on; 0 nobody */
     uint32_t reserve_from_ref;
     /* the last cache_flush */
