@@ -31,6 +31,8 @@ cmd_list(int argc, char **argv);
 int
 cmd_status(int argc, char **argv);
 int
+cmd_stats(int argc, char **argv);
+int
 cmd_bench(int argc, char **argv);
 int
 cmd_run(int argc, char **argv);

@@ -91,6 +91,15 @@ fh_hvtalk_status(const char *hv_dir, struct json_object **status,
 }
 
 int
+fh_hvtalk_stats(const char *hv_dir, const char *domain,
+                struct json_object **stats, const char *who)
+{
+    int r = fh_hvctl_stats(hv_dir, domain, stats);
+
+    return r ? explain(who, r == FH_ENOENT ? NULL : hv_dir, r) : 0;
+}
+
+int
 fh_hvtalk_stop(const char *hv_dir, const char *who)
 {
     int r = fh_hvctl_stop(hv_dir);

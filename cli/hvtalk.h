@@ -36,5 +36,10 @@ FH_MUST_CHECK int
 fh_hvtalk_status(const char *hv_dir, struct json_object **status,
                  const char *who);
 
+/* Counters of @domain; the caller puts them. */
+FH_MUST_CHECK int
+fh_hvtalk_stats(const char *hv_dir, const char *domain,
+                struct json_object **stats, const char *who);
+
 FH_MUST_CHECK int
 fh_hvtalk_stop(const char *hv_dir, const char *who);

@@ -27,6 +27,7 @@ static const struct fh_cli_command commands[] = {
     { "detach", "take it away", cmd_detach },
     { "list", "the disks that are served", cmd_list },
     { "status", "the same, with workers and counters", cmd_status },
+    { "stats", "grants and events of local domains, counted", cmd_stats },
     { "help", "this text, or that of one command", cmd_help },
     { "--worker", NULL, cmd_worker },
     { "--bench-guest", NULL, cmd_bench_guest },

@@ -236,6 +236,16 @@ fh_hvctl_status(const char *run_dir, struct json_object **out)
 }
 
 int
+fh_hvctl_stats(const char *run_dir, const char *domain,
+               struct json_object **out)
+{
+    struct json_object *req = json_object_new_object();
+
+    json_object_object_add(req, "domain", json_object_new_string(domain));
+    return ctl_call(run_dir, "stats", req, out);
+}
+
+int
 fh_hvctl_find(const char *run_dir, const char *domain,
               struct fh_hvctl_domain *out)
 {

@@ -49,6 +49,11 @@ fh_hvctl_find(const char *run_dir, const char *domain,
 FH_MUST_CHECK int
 fh_hvctl_status(const char *run_dir, struct json_object **out);
 
+/* Counters of one domain, by name or number. */
+FH_MUST_CHECK int
+fh_hvctl_stats(const char *run_dir, const char *domain,
+               struct json_object **out);
+
 /* Returns when fhv has removed its run directory's contents. */
 FH_MUST_CHECK int
 fh_hvctl_stop(const char *run_dir);

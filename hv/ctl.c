@@ -4,6 +4,7 @@
  *
  *   {"op":"create","name":"guest1","domid":5}   (both may be left out)
  *   {"op":"destroy","domain":"guest1"}
+ *   {"op":"stats","domain":"guest1"}
  *   {"op":"status"}                   {"op":"stop"}
  *
  * An answer has "ok"; when that is false, "error" says why in words and
@@ -218,6 +219,24 @@ ctl_destroy(struct fh_hv_ctl *ctl, struct json_object *req)
     fh_hv_domain_destroy(dom);
 }
 
+/* One domain at a time: its whole table is looked at. */
+static void
+ctl_stats(struct fh_hv_ctl *ctl, struct json_object *req)
+{
+    const char *name = string_of(req, "domain");
+    const struct fh_hv_domain *dom =
+        name ? domain_named(ctl->hv, name) : NULL;
+
+    if (!dom) {
+        ctl_refuse(ctl, FH_ENOENT, "no such domain");
+        return;
+    }
+    struct json_object *o = fh_hv_stats(dom);
+
+    json_object_object_add(o, "ok", json_object_new_boolean(true));
+    ctl_answer(ctl, o);
+}
+
 void
 fh_hv_ctl_destroyed(struct fh_hv_ctl *ctl, uint16_t domid)
 {
@@ -243,6 +262,8 @@ ctl_request(struct fh_hv_ctl *ctl, const char *line)
         ctl_create(ctl, req);
     } else if (!strcmp(op, "destroy")) {
         ctl_destroy(ctl, req);
+    } else if (!strcmp(op, "stats")) {
+        ctl_stats(ctl, req);
     } else if (!strcmp(op, "status")) {
         ctl_answer(ctl, fh_hv_status(ctl->hv));
     } else if (!strcmp(op, "stop")) {

@@ -354,6 +354,19 @@ fh_hv_ev_hold(struct fh_hv_domain *dom, uint64_t port,
     return 0;
 }
 
+uint32_t
+fh_hv_ev_connected(const struct fh_hv_domain *dom)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < FH_HV_PORTS_MAX; i++) {
+        const struct fh_hv_port *p = &dom->ports[i];
+
+        n += p->chan && p->chan->is_open[1 - p->end];
+    }
+    return n;
+}
+
 void
 fh_hv_ev_send(struct fh_hv_chan *chan, unsigned end)
 {

@@ -519,6 +519,9 @@ fh_hv_ev_close(struct fh_hv_conn *conn, uint32_t budget);
 FH_MUST_CHECK int
 fh_hv_ev_hold(struct fh_hv_domain *dom, uint64_t port,
               struct fh_hv_chan **chan, unsigned *end);
+/* Ports of @dom whose other end is open as well. */
+uint32_t
+fh_hv_ev_connected(const struct fh_hv_domain *dom);
 /* Notifies the other end. */
 void
 fh_hv_ev_send(struct fh_hv_chan *chan, unsigned end);

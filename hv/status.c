@@ -68,9 +68,8 @@ counts(const struct fh_hv_counts *c)
     return o;
 }
 
-/* Adds @b to @a.  Other threads go on counting. */
-static void
-counts_add(struct fh_hv_counts *a, const struct fh_hv_counts *b)
+void
+fh_hv_counts_add(struct fh_hv_counts *a, const struct fh_hv_counts *b)
 {
     for (unsigned op = 0; op < FH_HV_OPS; op++) {
         a->calls[op] += fh_load_relaxed64(&b->calls[op]);
@@ -79,16 +78,23 @@ counts_add(struct fh_hv_counts *a, const struct fh_hv_counts *b)
     a->slices += fh_load_relaxed64(&b->slices);
 }
 
+uint64_t
+fh_hv_domain_maps(const struct fh_hv_domain *dom)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i <= FH_HV_THREADS_MAX; i++)
+        n += fh_load_relaxed64(&dom->tally[i].n_maps);
+    return n;
+}
+
 static struct json_object *
-domain_counts(const struct fh_hv_domain *dom, uint64_t *n_maps)
+domain_counts(const struct fh_hv_domain *dom)
 {
     struct fh_hv_counts c = { 0 };
 
-    *n_maps = 0;
-    for (unsigned i = 0; i <= FH_HV_THREADS_MAX; i++) {
-        counts_add(&c, &dom->tally[i].counts);
-        *n_maps += fh_load_relaxed64(&dom->tally[i].n_maps);
-    }
+    for (unsigned i = 0; i <= FH_HV_THREADS_MAX; i++)
+        fh_hv_counts_add(&c, &dom->tally[i].counts);
     return counts(&c);
 }
 
@@ -99,7 +105,7 @@ all_counts(const struct fh_hv *hv, uint64_t *n_maps)
 
     *n_maps = 0;
     for (unsigned i = 0; i <= hv->n_threads; i++) {
-        counts_add(&c, &hv->threads[i].tally.counts);
+        fh_hv_counts_add(&c, &hv->threads[i].tally.counts);
         *n_maps += fh_load_relaxed64(&hv->threads[i].tally.n_maps);
     }
     return counts(&c);
@@ -111,8 +117,6 @@ fh_hv_status_domain(const struct fh_hv_domain *dom)
     struct json_object *o = json_object_new_object();
     struct fh_xs_stats xs = { 0 };
     char path[640];
-    uint64_t n_maps;
-    struct json_object *calls = domain_counts(dom, &n_maps);
 
     put(o, "domid", dom->domid);
     put_string(o, "name", dom->name);
@@ -129,13 +133,13 @@ fh_hv_status_domain(const struct fh_hv_domain *dom)
     put(o, "descriptors", dom->n_fds);
     put(o, "grants", dom->n_refs);
     put(o, "shared_pages", dom->n_shared);
-    put(o, "maps", n_maps);
+    put(o, "maps", fh_hv_domain_maps(dom));
     put(o, "ports", dom->n_ports);
     fh_xs_stats(dom->hv->xs, dom->domid, &xs);
     put(o, "xenstore_nodes", xs.n_nodes);
     put(o, "xenstore_watches", xs.n_watches);
     put(o, "xenstore_connections", xs.n_conns);
-    json_object_object_add(o, "hypercalls", calls);
+    json_object_object_add(o, "hypercalls", domain_counts(dom));
     return o;
 }
 

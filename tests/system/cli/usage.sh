@@ -46,6 +46,8 @@ done <<'TABLE'
 2 | attach 1 a --grants=both         | auto, copy or map
 2 | detach 1                         | it takes DOMID VDEV
 2 | list --order 1                   | there is no option '--order'
+2 | stats 1 2                        | '2' is one argument too many
+1 | stats --run-dir "$work"          | no local hypervisor runs in
 2 | run a b                          | 'b' is one argument too many
 2 | run --rw                         | --rw is for an IMAGE of yours
 2 | run --seconds=0                  | '0' is not a number of seconds from 1
