@@ -3,7 +3,7 @@
 # its worker, and started again: the guest sees no error and the right bytes.
 # limit: 420
 
-truncate -s 32M /tmp/r.img
+truncate -s 8M /tmp/r.img
 check "the daemon starts" start_daemon
 guest r1 "$(disk /tmp/r.img)" "do=loop,sum,stay"
 check "xl create" create r1 || return
@@ -16,7 +16,7 @@ while [ $deaths -lt 4 ] && ! gone r1; do
     deaths=$((deaths + 1))
     sleep 1
     start_daemon || not_ok "the daemon starts again"
-    sleep 2
+    sleep 1
 done
 check "daemons were killed ($deaths)" [ $deaths = 4 ]
 check "it ends its work" ask_to_end r1

@@ -3,7 +3,7 @@
 # reboot, shutdown, destroy; and `freehold attach` beside them.
 # limit: 420
 
-truncate -s 32M /tmp/t1.img /tmp/t2.img /tmp/t3.img
+truncate -s 8M /tmp/t1.img /tmp/t2.img /tmp/t3.img
 check "the daemon starts" start_daemon
 guest t1 "$(disk /tmp/t1.img)" "do=second,stay"
 check "xl create" create t1 || return
@@ -18,9 +18,9 @@ check "xl block-detach of what was refused" xl block-detach t1 xvdc
 check "xl block-detach" xl block-detach t1 xvdb
 check "it is gone from the list" [ "$(xl block-list t1 | grep -c /vbd/)" = 1 ]
 check "freehold attach" \
-    freehold attach --write --vdev xvdd "$(xl domid t1)" /tmp/t3.img
-check "freehold detach" freehold detach "$(xl domid t1)" xvdd
-first=$(xl domid t1)
+    freehold attach --write --vdev xvdd "$(id_of t1)" /tmp/t3.img
+check "freehold detach" freehold detach "$(id_of t1)" xvdd
+first=$(id_of t1)
 check "xl reboot" xl reboot t1
 check "it comes back as another domain" wait_until 120 rebooted t1 "$first"
 check "its disk serves again" wait_until 120 served t1
@@ -39,6 +39,6 @@ export XENBUS_PATH=backend/vbd/1/51712
 check "without a daemon the script refuses" refused \
     /etc/xen/scripts/block-freehold add
 took=$(($(now) - began))
-check "in a second or two ($took)" [ $took -le 2 ]
+check "in seconds, not in libxl's ten ($took)" [ $took -le 5 ]
 check "and says why" grep -q 'freehold serve' /tmp/refused
 xenstore-rm backend/vbd/1

@@ -3,7 +3,7 @@
 # limit: 300
 # must say: not ok broken: b1: loop
 
-truncate -s 32M /tmp/b.img
+truncate -s 8M /tmp/b.img
 check "the daemon starts" start_daemon
 guest b1 "$(disk /tmp/b.img)" "do=loop"
 check "xl create" create b1 || return
