@@ -15,6 +15,7 @@ struct bench_release {
 
 struct bench_engine {
     const char *name;
+    bool no_iommu; /* it does not count I/O mappings */
     /* After the machine: for every domain of it. */
     void (*init)(struct bench_machine *m);
     void (*map)(struct bench_machine *m, unsigned cpu,

@@ -28,7 +28,8 @@
 #include "bench/measure.h"
 
 static const struct bench_engine *const engines[] = {
-    &engine_freehold,
+    &engine_freehold, &engine_percpu,
+
 };
 
 static void
@@ -177,6 +178,16 @@ parse(struct work_params *p, int argc, char **argv)
     if (!engine || p->what == WORK_N_CASES || optind < argc)
         usage();
     p->engine = engine_named(engine);
+    if (p->lfence && p->engine != &engine_percpu) {
+        fprintf(stderr, "gnt-bench: --lfence is for percpu only\n");
+        exit(2);
+    }
+    if (p->lfence)
+        p->engine = &engine_percpu_fenced;
+    if (p->iommu && p->engine->no_iommu) {
+        fprintf(stderr, "gnt-bench: %s has no IOMMU accounting\n", engine);
+        exit(2);
+    }
     if (p->n_threads > 1)
         p->counts = false; /* of one thread only */
 }
