@@ -166,27 +166,35 @@ static inline bool
 fh_entry_try_pin(fh_word64 *w, uint16_t grantee, bool is_write, uint64_t forbid)
 {
     const uint64_t who = (uint64_t)grantee << FH_ENTRY_GRANTEE_BIT;
-    const uint64_t count = is_write ? FH_ENTRY_WRITERS : FH_ENTRY_READERS;
-    const uint64_t enough = is_write ? FH_ENTRY_WRITERS : FH_ENTRY_PINS;
     uint64_t old = fh_load_relaxed64(w);
 
-    if ((old & (FH_ENTRY_GRANTEE | forbid)) != who || !(old & enough) ||
-        (old & count) == count)
+    if ((old & (FH_ENTRY_GRANTEE | forbid)) != who)
         return false;
-    /* E1 acquire, as in fh_entry_pin. */
-    return fh_cas64(w, &old, old + fh_entry_one(is_write));
+    if (is_write) {
+        if (!fh_entry_writers(old) || !(~old & FH_ENTRY_WRITERS))
+            return false;
+        /* E1 acquire, as in fh_entry_pin. */
+        return fh_cas64(w, &old, old + FH_ENTRY_WRITER);
+    }
+    if (!(old & FH_ENTRY_PINS) || !(~old & FH_ENTRY_READERS))
+        return false;
+    return fh_cas64(w, &old, old + FH_ENTRY_READER); /* E1 likewise */
 }
 
 static inline bool
 fh_entry_try_unpin(fh_word64 *w, bool is_write)
 {
     uint64_t old = fh_load_relaxed64(w);
-    const uint64_t left = old - fh_entry_one(is_write);
 
-    if (!(left & (is_write ? FH_ENTRY_WRITERS : FH_ENTRY_PINS)))
+    if (is_write) {
+        if (fh_entry_writers(old) == 1)
+            return false;
+        /* E3 release, as in fh_entry_unpin. */
+        return fh_cas64(w, &old, old - FH_ENTRY_WRITER);
+    }
+    if ((old & FH_ENTRY_PINS) == FH_ENTRY_READER)
         return false;
-    /* E3 release, as in fh_entry_unpin. */
-    return fh_cas64(w, &old, left);
+    return fh_cas64(w, &old, old - FH_ENTRY_READER); /* E3 likewise */
 }
 
 /*

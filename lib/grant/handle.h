@@ -109,10 +109,12 @@ static inline void
 fh_chain_push(const struct fh_gnt_domain *d, struct fh_slot_chain *chain,
               struct fh_gnt_slot *slot)
 {
+    const uint32_t link = fh_slot_index(d, slot) + 1;
+
     fh_store_relaxed32(&slot->next, chain->head);
     if (!chain->head)
-        chain->tail = fh_slot_index(d, slot) + 1;
-    chain->head = fh_slot_index(d, slot) + 1;
+        chain->tail = link;
+    chain->head = link;
     chain->n++;
 }
 
@@ -170,15 +172,15 @@ static inline struct fh_gnt_slot *
 fh_slot_claim(const struct fh_gnt_domain *d, uint32_t handle, uint64_t *word,
               uint64_t *lost)
 {
-    struct fh_gnt_slot *slot = fh_slot_find(d, handle);
+    const uint32_t index = handle & ((1u << d->index_bits) - 1);
+    struct fh_gnt_slot *slot = &d->slots[index];
     uint64_t old;
 
-    if (!slot)
+    if (handle >> 31 || index >= d->n_slots)
         return NULL;
     old = fh_load_relaxed64(&slot->word);
     for (;;) {
-        if (!(old & FH_SLOT_LIVE) ||
-            fh_slot_handle(d, fh_slot_index(d, slot), old) != handle)
+        if (!(old & FH_SLOT_LIVE) || fh_slot_handle(d, index, old) != handle)
             return NULL;
         if (old & FH_SLOT_BUSY) {
             fh_cpu_relax();

@@ -151,7 +151,7 @@ static inline void
 fh_gnt_unpin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
              struct fh_gnt_entry *e, bool is_write)
 {
-    if (!fh_entry_try_unpin(&e->word, is_write))
+    if (__builtin_expect(!fh_entry_try_unpin(&e->word, is_write), 0))
         fh_gnt_unpin_slowly(ctx, caller, e, is_write);
 }
 
@@ -184,10 +184,10 @@ fh_gnt_pin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *granter, uint32_t ref,
     if (!e)
         return GNTST_bad_gntref;
     *out = e;
-    if (fh_entry_try_pin(&e->word, caller->domid, is_write,
-                         fh_gnt_forbidden(use)))
-        return fh_gnt_pin_whose(ctx, e, caller, is_write);
-    return fh_gnt_pin_slowly(ctx, e, caller, is_write, use);
+    if (__builtin_expect(!fh_entry_try_pin(&e->word, caller->domid, is_write,
+                                           fh_gnt_forbidden(use)), 0))
+        return fh_gnt_pin_slowly(ctx, e, caller, is_write, use);
+    return fh_gnt_pin_whose(ctx, e, caller, is_write);
 }
 
 /* Somebody's wish for a pin, on the slow path. */

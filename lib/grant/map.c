@@ -10,13 +10,16 @@
 #include "grant/flush.h"
 #include "grant/internal.h"
 
+#define NO_DOMID 0x10000u /* of no domain */
+
 /* One call: what it carries from element to element. */
 struct map_call {
     struct fh_gnt_ctx *ctx;
     struct fh_gnt_domain *caller;
     struct fh_gnt_domain *peer; /* the last granter, with a reference */
+    uint32_t peer_domid;        /* if there is one */
     struct fh_slot_chain slots; /* handles taken ahead */
-    uint32_t left;              /* elements that may still want a handle */
+    uint32_t i, count;          /* the element at hand, and how many */
     uint64_t maps, lost;
 };
 
@@ -40,13 +43,16 @@ call_peer(struct map_call *c, uint16_t domid)
 {
     const struct fh_hv_ops *ops = c->ctx->ops;
 
-    if (c->peer && c->peer->domid == domid)
+    if (c->peer_domid == domid)
         return c->peer;
     if (c->peer)
         ops->domain_put(c->ctx->hv, c->peer);
     c->peer = NULL;
+    c->peer_domid = NO_DOMID;
     if (domid < DOMID_FIRST_RESERVED)
         c->peer = ops->domain_get(c->ctx->hv, domid);
+    if (c->peer)
+        c->peer_domid = domid;
     return c->peer;
 }
 
@@ -55,8 +61,9 @@ static struct fh_gnt_slot *
 call_slot(struct map_call *c)
 {
     if (!c->slots.head) {
+        const uint32_t left = c->count - c->i;
         const uint32_t want =
-            c->left < FH_GNT_SLOTS_AHEAD ? c->left : FH_GNT_SLOTS_AHEAD;
+            left < FH_GNT_SLOTS_AHEAD ? left : FH_GNT_SLOTS_AHEAD;
 
         fh_slots_take(c->caller, want, &c->slots, &c->lost);
     }
@@ -231,15 +238,17 @@ fh_gnt_op_map(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
               FH_SHARED struct gnttab_map_grant_ref *ops, uint32_t count,
               uint32_t *done)
 {
-    struct map_call c = { .ctx = ctx, .caller = caller, .left = count };
+    struct map_call c = { .ctx = ctx, .caller = caller,
+                          .peer_domid = NO_DOMID, .count = count };
     uint32_t i;
 
-    for (i = 0; i < count; i++, c.left--) {
+    for (i = 0; i < count; i++) {
         struct gnttab_map_grant_ref op;
 
         if (i && fh_gnt_must_stop(ctx))
             break;
         fh_copy_in(&op, &ops[i], sizeof(op));
+        c.i = i;
         op.status = map_element(&c, &op);
         if (!op.status) {
             fh_store_relaxed32(&ops[i].handle, op.handle);

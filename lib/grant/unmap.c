@@ -163,18 +163,20 @@ unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
               struct dying *dying)
 {
     const struct fh_gnt_entry *e = slot->entry;
-    const bool dev = want->op.dev_bus_addr && (*word & GNTMAP_device_map);
-    const bool host = want->op.host_addr && (*word & GNTMAP_host_map);
     const int16_t status = check_claimed(ctx, caller, e, kind, want);
+    uint64_t gone = 0;
 
     if (status)
         return status;
-    if (dev && want->op.dev_bus_addr != e->mfn << FH_PAGE_SHIFT)
-        return GNTST_bad_dev_addr;
-    if (host && remove_host(ctx, caller, slot, word, kind, want, dying))
+    if (want->op.dev_bus_addr && (*word & GNTMAP_device_map)) {
+        if (want->op.dev_bus_addr != e->mfn << FH_PAGE_SHIFT)
+            return GNTST_bad_dev_addr;
+        gone = GNTMAP_device_map;
+    }
+    if (want->op.host_addr && (*word & GNTMAP_host_map) &&
+        remove_host(ctx, caller, slot, word, kind, want, dying))
         return GNTST_general_error;
-    if (dev)
-        *word &= ~(uint64_t)GNTMAP_device_map;
+    *word &= ~gone;
     return GNTST_okay;
 }
 
