@@ -28,8 +28,8 @@
 #include "bench/measure.h"
 
 static const struct bench_engine *const engines[] = {
-    &engine_freehold, &engine_percpu,
-
+    &engine_freehold, &engine_one_lock,   &engine_percpu,
+    &engine_buckets,  &engine_fast_entry,
 };
 
 static void

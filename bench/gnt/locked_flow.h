@@ -13,7 +13,18 @@
  *   void handle_put(call, record, handle)             a dead one
  *   void handle_publish(call, record, ref, domid, flags)
  *   bool io_add(call, mfn, readonly), void io_sub(...)
+ *
+ * and may define UNMAP_LOCK and UNMAP_UNLOCK (what the first phase of an unmap
+ * takes, if not just entry_lock) and HANDLE_PUT_IN_ENTRY(handle) (true: it is
+ * free when its flags are 0).
  */
+#ifndef UNMAP_LOCK
+#define UNMAP_LOCK   entry_lock
+#define UNMAP_UNLOCK entry_unlock
+#endif
+#ifndef HANDLE_PUT_IN_ENTRY
+#define HANDLE_PUT_IN_ENTRY(handle) false
+#endif
 
 static int16_t
 map_effects(struct call *c, const struct gnttab_map_grant_ref *op,
@@ -170,7 +181,7 @@ unmap_element(struct call *c, const struct gnttab_unmap_grant_ref *op,
         return GNTST_bad_domain;
     u->readonly = copy.flags & GNTMAP_readonly;
     u->ref = copy.ref;
-    a = entry_lock(c, granter, copy.ref);
+    a = UNMAP_LOCK(c, granter, copy.ref);
     if (!a)
         return GNTST_bad_handle;
     status = unmap_locked(c, a, record, &copy, op, u);
@@ -178,9 +189,10 @@ unmap_element(struct call *c, const struct gnttab_unmap_grant_ref *op,
            !(record->flags & (GNTMAP_host_map | GNTMAP_device_map));
     if (dead)
         record->flags = 0;
-    entry_unlock(c, granter, a);
+    UNMAP_UNLOCK(c, granter, a);
     if (dead) {
-        handle_put(c, record, op->handle);
+        if (!HANDLE_PUT_IN_ENTRY(op->handle))
+            handle_put(c, record, op->handle);
         if (c->m->iommu)
             io_sub(c, u->mfn, u->readonly);
     }
