@@ -226,11 +226,12 @@ bench_must_stop(struct bench_machine *m)
     return fh_load_relaxed32(&m->want_stop);
 }
 
-/* The contents of a frame, for copies. */
+/* The contents of a frame, for copies.  Many frames share them, but not those
+ * of two domains that a copy goes between. */
 static inline uint8_t *
 bench_bytes(struct bench_machine *m, uint64_t mfn)
 {
     const uint64_t i = mfn - BENCH_FIRST_MFN;
 
-    return &m->bytes[i % m->n_bytes_frames * BENCH_PAGE_BYTES];
+    return &m->bytes[(i + i / 512 * 7) % m->n_bytes_frames * BENCH_PAGE_BYTES];
 }
