@@ -16,6 +16,10 @@
  * is a reference, and TAKEN goes back so that its last holder takes it; or there
  * is none (a map that is being refused), and the holder tries again later.
  *
+ * One word, so each sees what the others did; what the page holds is ordered by
+ * the entry's mark (G1 in lib/grant/pin.c), which is cleared after the last use
+ * and looked at before the page is free.
+ *
  * Model: tests/model/hv_frame.cc compiles this file.
  */
 #include "base/shared.h"
@@ -32,7 +36,6 @@ fh_hv_frame_ref(fh_word32 *w)
 {
     uint32_t old = fh_load_relaxed32(w);
 
-    /* W1, pairs with W3: an end that sees no reference sees our mark. */
     do {
         if (!old)
             return false;
@@ -46,7 +49,6 @@ fh_hv_frame_unref(fh_word32 *w)
 {
     uint32_t old = fh_load_relaxed32(w), now;
 
-    /* W2 release, pairs with W3 and W4: our use of the page is over. */
     do {
         now = old - 1;
         if ((now & (FH_HV_FRAME_REFS | FH_HV_FRAME_ENDING |
@@ -62,7 +64,6 @@ fh_hv_frame_end(fh_word32 *w)
 {
     uint32_t old = fh_load_relaxed32(w), now;
 
-    /* W3 acquire, pairs with W2. */
     do {
         now = old | FH_HV_FRAME_ENDING;
         if (!(old & FH_HV_FRAME_REFS))
@@ -78,8 +79,6 @@ fh_hv_frame_untake(fh_word32 *w)
 {
     uint32_t old = fh_load_relaxed32(w);
 
-    /* W4: one word, so either we see the reference or its holder sees that
-     * nobody has TAKEN. */
     do {
         if (!(old & FH_HV_FRAME_REFS))
             return false;
