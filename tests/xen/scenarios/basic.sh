@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 # An unmodified Linux PV guest lives on a Freehold disk: filesystem, files,
 # fio with verification; what dom0 finds in the image is what the guest saw.
-# limit: 420
+# limit: 480
 
 truncate -s 24M /tmp/disk.img
 check "the daemon starts" start_daemon
 guest g1 "$(disk /tmp/disk.img)" "do=fio,fs,sum"
 check "xl create" create g1 || return
-check "the guest ends" wait_until 200 gone g1
+check "the guest ends" wait_until 360 gone g1
 check_guest g1 fio fs sum
 check "it had a few hundred files" grep_log g1 '^GUEST files 3[0-9][0-9]'
 check "persistent grants are on" grep_log g1 'persistent grants: enabled'

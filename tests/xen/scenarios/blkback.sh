@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # xen-blkback is loaded as well, and answers first: the script takes our disks
 # from it, its own go on in the same guest.
-# limit: 300
+# limit: 480
 
 insmod /mods/xen-blkback.ko
 insmod /mods/brd.ko rd_nr=1 rd_size=8192 2>/dev/null
@@ -14,10 +14,10 @@ EOF
 chmod +x /etc/xen/scripts/block
 truncate -s 16M /tmp/b.img
 check "the daemon starts" start_daemon
-guest b1 "$(disk /tmp/b.img), 'phy:/dev/ram0,xvdb,w'" "do=fio,second,sum,stay" \
+guest b1 "$(disk /tmp/b.img), 'phy:/dev/ram0,xvdb,w'" "do=fio,second,sum,stay fio=4m" \
     "vcpus = 2"
 check "xl create" create b1 || return
-check "the guest has used both" wait_until 180 grep_log b1 '^GUEST (stays|end)'
+check "the guest has used both" wait_until 300 grep_log b1 '^GUEST (stays|end)'
 check_guest b1 fio second sum
 check "the image has what it wrote" same_sum /tmp/b.img b1
 check "the kernel's disk, too" same_sum /dev/ram0 b1 xvdb
