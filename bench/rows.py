@@ -338,3 +338,41 @@ def pool(lab, r):
             f"copy between get and put; the better lock each time; at "
             f"{lab.threads[last]} rings 1 : {ratios[last]:.2f}")
     r.plot = plot.lines(r.claim, "rings", "get+copy+put per second", series)
+
+
+@row("mmu-curve", "mail 001", "with 24 CPUs what limits many guests is the "
+     "processors that each unmap interrupts: none for pages that only devices "
+     "touched, few when flushes are shared")
+def mmu_curve(lab, r):
+    r.times = False
+    points = lab.json("bench/mmu-curve")["points"]
+    ways = [w for w in points[0] if w not in ("cpus", "guests")]
+
+    def per_io(way, cpus, guests):
+        return next(p[way]["interrupted_per_io"] for p in points
+                    if (p["cpus"], p["guests"]) == (cpus, guests))
+
+    r.old = "upstream: " + ", ".join(
+        f"{n} guests {per_io('upstream', 24, n):.0f}" for n in (1, 5, 15))
+    r.ours = "; ".join(
+        f"{w} " + "/".join(f"{per_io(w, 24, n):.2f}" for n in (1, 5, 15))
+        for w in ways[1:])
+    r.ratio = f"{per_io('upstream', 24, 15):.0f} : " + " : ".join(
+        f"{per_io(w, 24, 15):.2f}" for w in ways[1:])
+    r.note("interrupted processors per I/O of 8 pages, 24 processors, 1/5/15 "
+           "guests, software MMU; upstream: a flush of all dirty processors "
+           "per 32 unmaps or fewer; touched: every page was read by the "
+           "processor; touched256: unmapped 256 a call")
+    pages = [(w, p[w]["flushes_per_page"]) for p in points for w in ways]
+    r.gate(all(v == 0 for w, v in pages if w in ("untouched", "persistent")),
+           "untouched, persistent: no flush at all")
+    r.gate(all(v <= 1 / 256 for w, v in pages if w == "touched256"),
+           "touched, 256 a call: at most one flush in 256 pages")
+    r.gate(all(p["touched"]["interrupted_per_io"] <=
+               p["upstream"]["interrupted_per_io"] for p in points),
+           "touched: never more interrupted than upstream")
+    r.plot = plot.lines(r.claim, "processors (15 guests)",
+                        "processors interrupted per I/O",
+                        {w: [(p["cpus"], p[w]["interrupted_per_io"])
+                             for p in points if p["guests"] == 15]
+                         for w in ways})

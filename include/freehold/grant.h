@@ -324,7 +324,8 @@ struct fh_gnt_stats {
     uint64_t flushes_merged;  /* ... were served by others' */
     uint64_t flushes_elided;  /* batches that removed mappings, none used */
     uint64_t cpus_interrupted; /* other CPUs, in all those flushes */
-    uint64_t cpus_skipped;    /* that had flushed by themselves meanwhile */
+    uint64_t cpus_skipped;    /* that a batch needed and that had flushed since,
+                               * by themselves or for another */
     uint64_t iotlb_flushes;
     uint64_t map_slow;        /* pins that read the shared entry */
     uint64_t retries;         /* compare-and-swaps that lost, and waits */

@@ -58,13 +58,14 @@ flush_shared(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
     struct turn turn = { ctx, mapper->tlb, stats };
     uint64_t cpus[FH_TLB_WORDS] = { 0 };
     const uint64_t time = fh_tlb_ask(mapper->tlb);
-    uint32_t n;
+    uint32_t n, ours = 0;
 
     ctx->ops->tlb_cpus(ctx->hv, mapper, cpus);
     n = fh_tlb_n_cpus(mapper->tlb, cpus);
-    fh_gnt_count(&stats->cpus_skipped,
-                 n - fh_tlb_left(mapper->tlb, time, cpus));
-    if (!fh_tlb_wait(mapper->tlb, time, cpus, flush_cpus, &turn))
+    if (fh_tlb_left(mapper->tlb, time, cpus))
+        ours = fh_tlb_wait(mapper->tlb, time, cpus, flush_cpus, &turn);
+    fh_gnt_count(&stats->cpus_skipped, n - ours);
+    if (!ours)
         fh_gnt_count(&stats->flushes_merged, 1);
 }
 

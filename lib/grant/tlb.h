@@ -118,14 +118,14 @@ fh_tlb_lead(struct fh_tlb *tlb, const uint64_t *ours, fh_tlb_flush_fn flush,
 }
 
 /*
- * Returns when all of @cpus flushed for a request of @time.  How often @flush
- * was called for it: 0 when others did it for us.
+ * Returns when all of @cpus flushed for a request of @time.  How many of them
+ * flushed because we led; 0: others did it all.
  */
 static inline uint32_t
 fh_tlb_wait(struct fh_tlb *tlb, uint64_t time, uint64_t *cpus,
             fh_tlb_flush_fn flush, void *arg)
 {
-    uint32_t n_led = 0;
+    uint32_t n_ours = 0, left;
 
     for (uint32_t i = 0; i < fh_tlb_n_words(tlb); i++) {
         if (cpus[i]) /* F7 release, pairs with F6: the leader's stamp is not
@@ -138,12 +138,12 @@ fh_tlb_wait(struct fh_tlb *tlb, uint64_t time, uint64_t *cpus,
             fh_cpu_relax();
             continue;
         }
-        if (fh_tlb_left(tlb, time, cpus)) {
+        left = fh_tlb_left(tlb, time, cpus);
+        if (left)
             fh_tlb_lead(tlb, cpus, flush, arg);
-            n_led++;
-        }
+        n_ours += left;
         /* F9 release, pairs with F8: the next leader sees our stamps. */
         fh_store_release32(&tlb->led, 0);
     }
-    return n_led;
+    return n_ours;
 }

@@ -8,7 +8,7 @@
  * Exhaustive: every run in which at most `budget` such steps are not forced.
  * Random: as many as one likes, by seeds.  mmu_check() is asked after each.
  */
-#include "mmu/mmu.h"
+#include "mmu.h"
 
 #define EXPLORE_THREADS 3
 

@@ -104,7 +104,7 @@ struct mmu {
      * run; NULL: nobody else is there */
     void (*point)(struct mmu *m);
     void (*wait)(struct mmu *m);
-    void *mem[160];
+    void *mem[256];
     uint32_t n_mem;
 };
 

@@ -470,6 +470,47 @@ unmap__parts_on_two_processors(void **state)
     holds_and_breaks(&e, 0);
 }
 
+/* The gate: none for pages that nobody touched, one in 256 at most else. */
+static void
+flush__per_unmapped_page(void **state)
+{
+    enum { N = 256, TIMES = 4 };
+    static struct gnttab_map_grant_ref maps[N];
+    static struct gnttab_unmap_grant_ref unmaps[N];
+    struct fh_gnt_domain *d = &m.dom[MAPPER].gnt;
+    struct fh_gnt_stats s;
+    uint32_t done;
+
+    machine(0);
+    for (int touched = 0; touched < 2; touched++) {
+        mmu_fini(&m);
+        mmu_init(&m, CPUS, N, N);
+        mmu_add(&m, GRANTER, 0, N, MAPPER, 1);
+        mmu_enter(&m, 0, mmu_add(&m, MAPPER, 0, 0, 0, N));
+        fh_gnt_ctx_init(&ctxs[0], &m.ops, &m, 0);
+        for (uint32_t k = 0; k < TIMES; k++) {
+            for (uint32_t i = 0; i < N; i++)
+                maps[i] = (struct gnttab_map_grant_ref){
+                    .host_addr = mmu_addr(i), .flags = GNTMAP_host_map,
+                    .ref = 8 + i, .dom = GRANTER };
+            EXPECT_EQ(fh_gnt_op_map(&ctxs[0], d, maps, N, &done), 0);
+            for (uint32_t i = 0; i < N; i++) {
+                if (touched)
+                    mmu_fill(&m, 0, i);
+                unmaps[i] = (struct gnttab_unmap_grant_ref){
+                    .host_addr = mmu_addr(i), .handle = maps[i].handle };
+            }
+            EXPECT_EQ(fh_gnt_op_unmap(&ctxs[0], d, unmaps, N, &done), 0);
+            EXPECT(!mmu_check(&m), "%s", mmu_check(&m));
+        }
+        fh_gnt_stats_read(d, &s);
+        EXPECT_EQ(s.unmaps, N * TIMES);
+        EXPECT_EQ(s.flushes, touched ? TIMES : 0);
+        EXPECT_EQ(s.flushes_elided, touched ? 0 : TIMES);
+        EXPECT_EQ(s.cpus_interrupted, 0, "only its own processor");
+    }
+}
+
 /* The engine of this program has a mistake in it: @name must find it. */
 static int
 find_mistake(const char *name)
@@ -518,6 +559,7 @@ main(int argc, char **argv)
         cmocka_unit_test(a11__a_batch_flushes_if_any_member_was_used),
         cmocka_unit_test(a12__neighbours_cost_elisions_and_no_more),
         cmocka_unit_test(a13__pages_are_released_after_the_flush),
+        cmocka_unit_test(flush__per_unmapped_page),
         cmocka_unit_test(flush__two_unmappers_share),
         cmocka_unit_test(flush__skips_who_flushed_since),
         cmocka_unit_test(unmap__parts_on_two_processors),
