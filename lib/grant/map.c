@@ -12,6 +12,9 @@
 
 #define NO_DOMID 0x10000u /* of no domain */
 
+/* Kept out of the code of ordinary maps. */
+#define SELDOM __attribute__((noinline, cold))
+
 /* One call: what it carries from element to element. */
 struct map_call {
     struct fh_gnt_ctx *ctx;
@@ -71,7 +74,7 @@ call_slot(struct map_call *c)
 }
 
 /* One of the reserve, if the embedder wants it so. */
-static struct fh_gnt_slot *
+static SELDOM struct fh_gnt_slot *
 call_reserve(struct map_call *c, struct fh_gnt_domain *granter, uint32_t ref)
 {
     const struct fh_hv_ops *ops = c->ctx->ops;
@@ -86,7 +89,7 @@ call_reserve(struct map_call *c, struct fh_gnt_domain *granter, uint32_t ref)
 
 /* A map failed: the next element may have its slot, but not one of the
  * reserve. */
-static void
+static SELDOM void
 call_return(struct map_call *c, struct fh_gnt_slot *slot)
 {
     struct fh_slot_chain one = { 0 };
@@ -165,12 +168,13 @@ map_pinned(struct map_call *c, struct fh_gnt_entry *e,
 }
 
 /* The mapping can be found by its address from now on. */
-static void
+static SELDOM void
 tell_address(struct map_call *c, const struct gnttab_map_grant_ref *op)
 {
-    uint32_t *word =
-        c->ctx->ops->map_word(c->ctx->hv, c->caller, op->host_addr);
+    uint32_t *word = NULL;
 
+    if (op->flags & GNTMAP_host_map)
+        word = c->ctx->ops->map_word(c->ctx->hv, c->caller, op->host_addr);
     if (word)
         fh_map_word_set(word, op->handle);
 }
@@ -200,7 +204,7 @@ map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
     op->handle = handle;
     op->dev_bus_addr = e->mfn << FH_PAGE_SHIFT; /* ours until published */
     fh_slot_publish(slot, word, op->flags);
-    if (c->ctx->ops->map_word && (op->flags & GNTMAP_host_map))
+    if (c->ctx->ops->map_word)
         tell_address(c, op);
     return GNTST_okay;
 }

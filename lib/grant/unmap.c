@@ -96,13 +96,34 @@ replace_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
                                 kind == UNMAP_DUPLICATE, &old);
 }
 
-/* The word of the address is another mapping's, or nobody's. */
-static bool
-is_elsewhere(const uint32_t *word, uint32_t handle)
+/* One exchange in the page tables. */
+PER_KIND int
+take_out(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+         const struct fh_gnt_pte *pte, enum unmap_kind kind, uint64_t new_addr)
 {
-    uint32_t there;
+    uint64_t old;
 
-    return word && (!fh_map_word_get(word, &there) || there != handle);
+    if (kind != UNMAP_PLAIN && new_addr)
+        return replace_host(ctx, caller, pte, kind, new_addr);
+    return ctx->ops->pt_remove(ctx->hv, caller, pte, &old);
+}
+
+/* The same where each address has a word that says what is mapped there. */
+static __attribute__((noinline)) int
+take_out_told(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+              const struct fh_gnt_pte *pte, enum unmap_kind kind,
+              uint64_t new_addr)
+{
+    uint32_t *word = ctx->ops->map_word(ctx->hv, caller, pte->host_addr);
+    uint32_t there;
+    int r;
+
+    if (word && (!fh_map_word_get(word, &there) || there != pte->handle))
+        return FH_ENOENT; /* another mapping's place, or nobody's */
+    r = take_out(ctx, caller, pte, kind, new_addr);
+    if (r >= 0 && word)
+        fh_map_word_clear(word, pte->handle);
+    return r;
 }
 
 /* Takes the host mapping out of the page tables. */
@@ -118,23 +139,16 @@ remove_host(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         .flags = (uint32_t)(*word & FH_SLOT_KEEP) | slot->avail,
         .handle = want->op.handle,
     };
-    uint32_t *at = NULL;
-    uint64_t old;
+    const uint64_t new_addr = kind == UNMAP_PLAIN ? 0 : want->new_addr;
     int r;
 
-    if (ctx->ops->map_word) {
-        at = ctx->ops->map_word(ctx->hv, caller, want->op.host_addr);
-        if (is_elsewhere(at, want->op.handle))
-            return GNTST_general_error;
-    }
-    if (kind != UNMAP_PLAIN && want->new_addr)
-        r = replace_host(ctx, caller, &pte, kind, want->new_addr);
+    if (__builtin_expect(ctx->ops->map_word != NULL, false))
+        r = take_out_told(ctx, caller, &pte, kind, new_addr);
     else
-        r = ctx->ops->pt_remove(ctx->hv, caller, &pte, &old);
+        r = take_out(ctx, caller, &pte, kind, new_addr);
+
     if (r < 0)
         return GNTST_general_error;
-    if (at)
-        fh_map_word_clear(at, want->op.handle);
     fh_gnt_due_host(&dying->due, r);
     *word &= ~(uint64_t)GNTMAP_host_map;
     return GNTST_okay;
