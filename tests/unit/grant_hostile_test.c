@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include <freehold/grant_ext.h>
+
 #include "expect.h"
 #include "grant/hook.h"
 #include "grant/internal.h"
@@ -293,6 +295,46 @@ caller__that_rewrites_its_arguments(void **state)
     EXPECT_EQ(f.granter->refs, 0);
 }
 
+/* Every operation by the hypercall, in the layouts of 64 and of 32 bits, with
+ * an array that turns to garbage once it was read.  The state stays whole. */
+static void
+caller__that_rewrites_any_array(void **state)
+{
+    static const uint32_t cmds[] = {
+        GNTTABOP_map_grant_ref, GNTTABOP_unmap_grant_ref, GNTTABOP_transfer,
+        GNTTABOP_copy, GNTTABOP_unmap_and_replace, GNTTABOP_swap_grant_ref,
+        GNTTABOP_query_size, GNTTABOP_setup_table, GNTTABOP_get_status_frames,
+        GNTTABOP_get_version, GNTTABOP_set_version, GNTTABOP_cache_flush,
+        FH_GNTTABOP_unmap_and_duplicate, FH_GNTTABOP_unmap_ref,
+        FH_GNTTABOP_entry_flags,
+    };
+    static uint64_t array[64];
+
+    f.w.iommu = true;
+    f.w.ops.guest_write = NULL; /* its lists would be anywhere */
+    for (size_t i = 0; i < 2 * FH_ARRAY_SIZE(cmds); i++) {
+        const uint32_t cmd = cmds[i / 2];
+
+        for (int fill = 0; fill < 4; fill++) {
+            struct fh_gnt_call c = { .cmd = cmd, .count = 1, .is_32bit = i & 1,
+                                     .arg = (uint8_t *)array + 4 * (i & 1) };
+            long r;
+
+            memset(array, fill, sizeof(array));
+            hook.array = (uint8_t *)array;
+            hook.array_bytes = sizeof(array);
+            hook.scribble_bytes = 16;
+            do
+                r = fh_gnt_hypercall(&f.ctx, &f.mapper->gnt, &c);
+            while (r == FH_GNT_E_PREEMPTED);
+            hook.array = NULL;
+            hook.scribble_from = NULL;
+            EXPECT(r <= 0, "%u: %ld", cmd, r);
+            EXPECT(!world_check(&f.w), "%u: %s", cmd, world_check(&f.w));
+        }
+    }
+}
+
 int
 main(void)
 {
@@ -302,6 +344,7 @@ main(void)
         TEST(granter__is_read_once_per_decision),
         TEST(granter__that_never_stops_changing_gets_an_error),
         TEST(caller__that_rewrites_its_arguments),
+        TEST(caller__that_rewrites_any_array),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include "grant/world.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include <freehold/grant_ext.h>
 
@@ -124,6 +125,15 @@ static const struct {
     { "continuation bits", GNTTABOP_map_grant_ref | 1 << 12, 0, FH_EINVAL },
     { "the highest of them", GNTTABOP_copy | 1u << 31, 0, FH_EINVAL },
     { "bits on nothing known", 13 | 1 << 12, 0, FH_EINVAL },
+    { "two tables to set up", GNTTABOP_setup_table, 2, FH_EINVAL },
+    { "none", GNTTABOP_setup_table, 0, FH_EINVAL },
+    { "two sizes", GNTTABOP_query_size, 2, FH_EINVAL },
+    { "two lists", GNTTABOP_get_status_frames, 2, FH_EINVAL },
+    { "no version to set", GNTTABOP_set_version, 0, FH_EINVAL },
+    { "none to get", GNTTABOP_get_version, 0, FH_EINVAL },
+    { "nothing to swap", GNTTABOP_swap_grant_ref, 0, 0 },
+    { "nothing to transfer", GNTTABOP_transfer, 0, 0 },
+    { "nothing to flush", GNTTABOP_cache_flush, 0, 0 },
 };
 
 static void
@@ -140,6 +150,108 @@ hypercall__refuses_whole_calls_as_the_table_says(void **state)
         EXPECT_EQ(c.count, call_cases[i].count, "%s: untouched",
                   call_cases[i].name);
     }
+}
+
+/* As on Xen: what has one element looks at the first. */
+static void
+hypercall__looks_at_the_first_version_only(void **state)
+{
+    struct fixture *f = *state;
+    struct gnttab_get_version ops[2] = { { .dom = DOMID_SELF },
+                                         { .dom = 5, .version = 77 } };
+    struct gnttab_set_version set[2] = { { 2 }, { 77 } };
+    struct fh_gnt_call c = { .cmd = GNTTABOP_set_version, .count = 2,
+                             .arg = set };
+    uint32_t turns = 0;
+    long r;
+
+    EXPECT_EQ(call(f, f->mapper, GNTTABOP_get_version, ops, 2), 0);
+    EXPECT_EQ(ops[0].version, 1);
+    EXPECT_EQ(ops[1].version, 77);
+    f->w.preempt_every = 2;
+    while ((r = fh_gnt_hypercall(&f->ctx, &f->mapper->gnt, &c)) ==
+           FH_GNT_E_PREEMPTED) {
+        EXPECT(c.arg == set && c.count == 2, "the table knows how far it is");
+        turns++;
+    }
+    f->w.preempt_every = 0;
+    EXPECT_EQ(r, 0);
+    EXPECT(turns > 1, "%u", turns);
+    EXPECT_EQ(fh_gnt_version(&f->mapper->gnt), 2);
+    EXPECT_EQ(set[1].version, 77);
+    ops[0].dom = 5;
+    EXPECT_EQ(call(f, f->mapper, GNTTABOP_get_version, ops, 1), FH_ESRCH);
+}
+
+/* ---------------------------------------------- lists of 32-bit callers -- */
+
+struct setup32 {
+    uint16_t dom, pad0;
+    uint32_t nr_frames;
+    int16_t status;
+    uint16_t pad1;
+    uint32_t frame_list;
+};
+
+struct status32 {
+    uint32_t nr_frames;
+    uint16_t dom;
+    int16_t status;
+    uint32_t frame_list;
+};
+
+static long
+call32(struct fixture *f, uint32_t cmd, void *arg)
+{
+    struct fh_gnt_call c = { .cmd = cmd, .arg = arg, .count = 1,
+                             .is_32bit = true };
+    const long r = fh_gnt_hypercall(&f->ctx, &f->mapper->gnt, &c);
+
+    EXPECT(r == FH_GNT_E_PREEMPTED || !c.count,
+           "every turn finishes an element (XSA-24)");
+    return r;
+}
+
+static void
+compat__lists_have_the_callers_width(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    struct setup32 setup = { .dom = DOMID_SELF, .nr_frames = 1, .status = 99,
+                             .pad1 = 0x5a5a };
+    struct gnttab_set_version v2 = { 2 };
+
+    assert_ptr_not_equal(low, MAP_FAILED);
+    setup.frame_list = (uint32_t)(uintptr_t)low;
+    low[1] = 0x5a5a5a5a;
+    EXPECT_EQ(call32(f, GNTTABOP_setup_table, &setup), 0);
+    EXPECT_EQ(setup.status, 0);
+    EXPECT_EQ(setup.pad1, 0x5a5a);
+    EXPECT_EQ(low[1], 0x5a5a5a5a, "one number of 32 bits");
+    EXPECT_EQ(low[0], (uint32_t)f->mapper->gnt.frames[0].gfn);
+    f->mapper->gnt.frames[0].gfn = 1ull << 32;
+    EXPECT_EQ(call32(f, GNTTABOP_setup_table, &setup), 0);
+    EXPECT_EQ(setup.status, GNTST_address_too_big, "never cut off");
+    f->mapper->gnt.frames[0].gfn = 7;
+    setup.frame_list = 0;
+    EXPECT_EQ(call32(f, GNTTABOP_setup_table, &setup), 0);
+    EXPECT_EQ(setup.status, GNTST_bad_virt_addr);
+
+    struct status32 status = { .dom = DOMID_SELF, .nr_frames = 1,
+                               .status = 99,
+                               .frame_list = (uint32_t)(uintptr_t)low };
+    EXPECT_EQ(call32(f, GNTTABOP_get_status_frames, &status), 0);
+    EXPECT_EQ(status.status, GNTST_general_error, "version 1 has none");
+    EXPECT_EQ(call32(f, GNTTABOP_set_version, &v2), 0);
+    EXPECT_EQ(call32(f, GNTTABOP_get_status_frames, &status), 0);
+    EXPECT_EQ(status.status, 0);
+    EXPECT_EQ(*(uint64_t *)low, f->mapper->gnt.status[0].gfn,
+              "64 bits, for these callers too");
+    status.frame_list = 0;
+    EXPECT_EQ(call32(f, GNTTABOP_get_status_frames, &status), 0);
+    EXPECT_EQ(status.status, GNTST_bad_virt_addr);
+    munmap(low, 4096);
 }
 
 /* ---------------------------------------- unmap_and_replace, _duplicate -- */
@@ -500,6 +612,8 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(hypercall__refuses_whole_calls_as_the_table_says),
+        TEST(hypercall__looks_at_the_first_version_only),
+        TEST(compat__lists_have_the_callers_width),
         TEST(replace__puts_another_page_in_the_place),
         TEST(duplicate__leaves_the_other_page_where_it_was),
         TEST(replace__is_for_pv_and_linear_addresses),

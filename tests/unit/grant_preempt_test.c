@@ -198,6 +198,36 @@ ask_flags(struct fixture *f, void *at)
 }
 
 static void
+ask_swap(struct fixture *f, void *at)
+{
+    struct gnttab_swap_grant_ref *ops = at;
+
+    make_maps(f);
+    for (uint32_t i = 0; i < N; i++)
+        ops[i] = (struct gnttab_swap_grant_ref){
+            .ref_a = i % 7 == 6 ? 4000 : 20 + i, .ref_b = 40 + i % 9,
+            .status = 99,
+        };
+}
+
+static void
+ask_transfer(struct fixture *f, void *at)
+{
+    struct gnttab_transfer *ops = at;
+
+    for (uint32_t i = 0; i < N; i++) {
+        f->granter->table[8 + i] = (grant_entry_v1_t){
+            .flags = i % 5 == 4 ? 0 : GTF_accept_transfer, .domid = 2
+        };
+        ops[i] = (struct gnttab_transfer){
+            .mfn = 0x1060 + (i % 7 == 6 ? 0 : i), .domid = 1, .ref = 8 + i,
+            .status = 99,
+        };
+    }
+    f->granter->guest_lies = true; /* "completed" is the bit of "reading" */
+}
+
+static void
 ask_cache(struct fixture *f, void *at)
 {
     struct gnttab_cache_flush *ops = at;
@@ -238,6 +268,10 @@ static const struct subject {
     { "copy by 32 bits", ask_copy32, GNTTABOP_copy, STATUS(copy32), 4, true },
     { "entry_flags", ask_flags, FH_GNTTABOP_entry_flags,
       STATUS(fh_gnttab_entry_flags), 0, false },
+    { "swap", ask_swap, GNTTABOP_swap_grant_ref, STATUS(gnttab_swap_grant_ref),
+      0, false },
+    { "transfer", ask_transfer, GNTTABOP_transfer, STATUS(gnttab_transfer), 0,
+      false },
     { "cache_flush", ask_cache, GNTTABOP_cache_flush,
       sizeof(struct gnttab_cache_flush), sizeof(struct gnttab_cache_flush), 0,
       false },
@@ -265,7 +299,9 @@ run(struct fixture *f, const struct subject *s, struct array *a, uint32_t every)
     long r;
 
     world_up(f);
-    d = s->cmd == FH_GNTTABOP_entry_flags ? f->granter : f->mapper;
+    d = s->cmd == FH_GNTTABOP_entry_flags || s->cmd == GNTTABOP_swap_grant_ref
+            ? f->granter
+            : f->mapper;
     memset(a, 0x5a, sizeof(*a));
     s->ask(f, a->bytes + s->shift);
     f->w.preempt_every = every;
