@@ -583,6 +583,45 @@ cache_flush__takes_continuation_bits_and_ends_at_an_error(void **state)
     EXPECT_EQ(c.count, 2, "where it stopped");
 }
 
+/* XSA-448 and what Xen hardened in 2024. */
+static void
+copy__of_nothing_looks_at_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct gnttab_copy op;
+
+    memset(&op, 0xff, sizeof(op));
+    op.len = 0;
+    EXPECT_EQ(call(f, f->mapper, GNTTABOP_copy, &op, 1), 0);
+    EXPECT_EQ(op.status, 0);
+}
+
+/* XSA-224: what one element took out is released, whatever the next come to. */
+static void
+unmap__finishes_what_it_began_whatever_comes_next(void **state)
+{
+    struct fixture *f = *state;
+    const uint32_t both = GNTMAP_host_map | GNTMAP_device_map;
+    struct gnttab_map_grant_ref m = map(f, f->mapper, 8, both, 0);
+    struct gnttab_map_grant_ref k = map(f, f->mapper, 9, both, 1);
+    struct gnttab_unmap_grant_ref ops[3] = {
+        { .handle = m.handle, .host_addr = world_addr(0),
+          .dev_bus_addr = m.dev_bus_addr },
+        { .handle = UINT32_MAX, .host_addr = world_addr(1) },
+        { .handle = k.handle, .host_addr = world_addr(1),
+          .dev_bus_addr = k.dev_bus_addr | 1 },
+    };
+
+    EXPECT_EQ(call(f, f->mapper, GNTTABOP_unmap_grant_ref, ops, 3), 0);
+    EXPECT_EQ(ops[0].status, 0);
+    EXPECT_EQ(ops[1].status, GNTST_bad_handle);
+    EXPECT_EQ(ops[2].status, GNTST_bad_dev_addr, "all of its bits count");
+    EXPECT(f->mapper->ptes[1].word, "refused before anything was taken out");
+    EXPECT_EQ(f->granter->table[8].flags, GTF_permit_access);
+    EXPECT_EQ(f->granter->refs, 1);
+    EXPECT(!world_check(&f->w), "%s", world_check(&f->w));
+}
+
 static void
 histogram__counts_entries_by_their_pins(void **state)
 {
@@ -624,6 +663,8 @@ main(void)
         TEST(cache_flush__answers_as_the_table_says),
         TEST(cache_flush__of_a_mapped_page_while_it_is_mapped),
         TEST(cache_flush__takes_continuation_bits_and_ends_at_an_error),
+        TEST(copy__of_nothing_looks_at_nothing),
+        TEST(unmap__finishes_what_it_began_whatever_comes_next),
         TEST(histogram__counts_entries_by_their_pins),
     };
 

@@ -258,6 +258,39 @@ map_at__follows_a_stale_word_to_nothing(void **state)
     EXPECT_EQ(unmap(f, b, 4), 0);
 }
 
+/* ------------------------------------------------------ the I/O count -- */
+
+/* XSA-394: it lives and dies with its handle, not with a part of it. */
+static void
+iommu__counts_once_per_handle(void **state)
+{
+    struct fixture *f = *state;
+    struct gnttab_map_grant_ref op = map_op(8, 3);
+    const uint64_t *count = &world_frame(&f->w, 0x1000)->iommu[2];
+    struct gnttab_unmap_grant_ref u = { 0 };
+
+    f->w.iommu = true;
+    op.flags |= GNTMAP_device_map;
+    EXPECT_EQ(fh_gnt_map_one(&f->ctx, &f->mapper->gnt, &op), 0);
+    EXPECT_EQ(fh_entry_writers(*count), 1, "host and device are one handle");
+    u.handle = op.handle;
+    EXPECT_EQ(fh_gnt_unmap_one(&f->ctx, &f->mapper->gnt, &u), 0);
+    EXPECT_EQ(fh_entry_writers(*count), 1, "nothing was unmapped");
+    u.host_addr = op.host_addr;
+    EXPECT_EQ(fh_gnt_unmap_one(&f->ctx, &f->mapper->gnt, &u), 0);
+    EXPECT_EQ(fh_entry_writers(*count), 1, "the device part is there still");
+    EXPECT_EQ(fh_gnt_unmap_one(&f->ctx, &f->mapper->gnt, &u), 0,
+              "the host part once more");
+    EXPECT_EQ(fh_entry_writers(*count), 1);
+    u.host_addr = 0;
+    u.dev_bus_addr = op.dev_bus_addr;
+    EXPECT_EQ(fh_gnt_unmap_one(&f->ctx, &f->mapper->gnt, &u), 0);
+    EXPECT_EQ(*count, 0);
+    EXPECT_EQ(world_frame(&f->w, 0x1000)->io_perm[2], 0);
+    EXPECT_EQ(fh_gnt_unmap_one(&f->ctx, &f->mapper->gnt, &u),
+              GNTST_bad_handle);
+}
+
 int
 main(void)
 {
@@ -272,6 +305,7 @@ main(void)
         TEST(map_at__wants_unmap_to_name_the_address_of_its_map),
         TEST(map_at__of_an_address_that_was_mapped_over),
         TEST(map_at__follows_a_stale_word_to_nothing),
+        TEST(iommu__counts_once_per_handle),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
