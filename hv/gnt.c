@@ -88,7 +88,6 @@ op_frame_get(void *ctx, struct fh_gnt_domain *owner, uint64_t gfn,
         (for_write && !file->is_writable) ||
         !fh_hv_frame_ref(&fh_hv_frame_in(file, gfn)->word))
         return FH_GNT_E_BAD_PAGE;
-    fh_fetch_add32(&file->n_mapped, 1);
     out->mfn = gfn;
     return 0;
 }
@@ -100,10 +99,9 @@ op_frame_put(void *ctx, struct fh_gnt_domain *owner, uint64_t mfn)
 
     if (mfn >= AREA_GFN)
         return;
-    struct fh_hv_file *file = fh_hv_file_of(th->hv, mfn);
-    struct fh_hv_frame *frame = fh_hv_frame_in(file, mfn);
+    struct fh_hv_frame *frame =
+        fh_hv_frame_in(fh_hv_file_of(th->hv, mfn), mfn);
 
-    fh_fetch_add32(&file->n_mapped, UINT32_MAX);
     if (fh_hv_frame_unref(&frame->word))
         fh_hv_ending_add(&th->ending, (uint32_t)mfn, frame);
 }
@@ -187,10 +185,11 @@ map_find(struct fh_hv_conn *conn, uint32_t handle)
 }
 
 static void
-count_map(struct fh_hv_conn *conn, uint64_t n)
+count_map(struct fh_hv_conn *conn, uint32_t mfn, uint64_t n)
 {
     struct fh_hv_thread *th = conn->src.th;
 
+    fh_fetch_add32(&fh_hv_file_of(conn->hv, mfn)->n_mapped, (uint32_t)n);
     fh_hv_count(&th->tally.n_maps, n);
     fh_hv_count(&conn->dom->tally[th->index].n_maps, n);
 }
@@ -212,7 +211,7 @@ map_add(struct fh_hv_conn *conn, uint32_t handle, uint32_t mfn)
         maps[conn->maps - 1].prev = index + 1;
     conn->maps = index + 1;
     fh_store_relaxed64(&map->conn, (uintptr_t)conn);
-    count_map(conn, 1);
+    count_map(conn, mfn, 1);
 }
 
 static void
@@ -227,7 +226,7 @@ map_del(struct fh_hv_conn *conn, struct fh_hv_map *map)
     else
         conn->maps = map->next;
     fh_store_relaxed64(&map->conn, 0);
-    count_map(conn, UINT64_MAX);
+    count_map(conn, map->mfn, UINT64_MAX);
 }
 
 static int16_t
@@ -361,6 +360,31 @@ copy_localise(struct gnttab_copy *op)
         op->dest.u.gmfn = AREA_GFN + (uint32_t)op->dest.u.gmfn;
 }
 
+/* Elements [conn->done, end), which are no more than a slice.  The engine looks
+ * a domain up once for a run of elements that name it. */
+static void
+copy_slice(struct fh_hv_conn *conn, uint32_t end)
+{
+    struct gnttab_copy ops[FH_HV_SLICE];
+    uint8_t *wire = conn->area + conn->req.offset +
+                    (uint64_t)conn->done * sizeof(ops[0]);
+    const uint32_t n = end - conn->done;
+
+    fh_copy_in(ops, wire, n * sizeof(ops[0]));
+    for (uint32_t i = 0; i < n; i++)
+        copy_localise(&ops[i]);
+    for (uint32_t i = 0, done; i < n; i += done) {
+        if (!fh_gnt_op_copy(&conn->src.th->gnt, &conn->dom->gnt, ops + i,
+                            n - i, &done))
+            break; /* nobody asks it to stop before the end */
+    }
+    for (uint32_t i = 0; i < n; i++)
+        fh_copy_out(wire + i * sizeof(ops[0]) +
+                        offsetof(struct gnttab_copy, status),
+                    &ops[i].status, sizeof(ops[i].status));
+    conn->done = end;
+}
+
 int
 fh_hv_gnt_copy(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
 {
@@ -371,16 +395,7 @@ fh_hv_gnt_copy(struct fh_hv_conn *conn, struct fh_hv_reply *reply)
         return FH_EINVAL;
     const uint32_t end = slice_end(conn, FH_HV_GNT_COPY);
 
-    for (; conn->done < end; conn->done++) {
-        struct gnttab_copy op;
-        uint8_t *wire = conn->area + req->offset + conn->done * sizeof(op);
-
-        fh_copy_in(&op, wire, sizeof(op));
-        copy_localise(&op);
-        op.status = fh_gnt_copy_one(&conn->src.th->gnt, &conn->dom->gnt, &op);
-        fh_copy_out(wire + offsetof(struct gnttab_copy, status), &op.status,
-                    sizeof(op.status));
-    }
+    copy_slice(conn, end);
     return end < req->count ? FH_HV_MORE : 0;
 }
 

@@ -318,7 +318,7 @@ struct fh_hv_file {
     bool is_writable;             /* by the grantee */
     int fd;                       /* read and write */
     fh_word64 mem;                /* whole, or 0: not needed so far */
-    fh_word32 n_mapped;
+    fh_word32 n_mapped; /* mappings of its pages */
     uint32_t n_pages, n_used, hint;
     uint32_t group, n_groups;
     uint64_t *used; /* a bit per page */
