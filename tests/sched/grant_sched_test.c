@@ -32,12 +32,18 @@
 
 /* ------------------------------------------------- memory that is restored -- */
 
-static struct {
+struct arena {
     uint8_t bytes[ARENA];
     size_t used;
-} arena __attribute__((aligned(4096))), arena_start;
+};
 
-static struct world w, w_start;
+static struct arena arena __attribute__((aligned(4096)));
+static struct world w;
+/* Two worlds as they were built: tables of version 1, and of version 2. */
+static struct start {
+    struct world w;
+    struct arena arena;
+} start_v1, start_v2;
 static struct fh_gnt_ctx ctx[SCHED_THREADS];
 
 void *
@@ -71,6 +77,26 @@ sched_free(void *p)
 {
 }
 
+/* One of the many that no program touches: who scans them meets nobody. */
+static bool
+is_idle_entry(const void *p)
+{
+    for (unsigned i = 0; i < WORLD_DOMAINS; i++) {
+        const struct fh_gnt_entry *e;
+
+        if (!w.dom[i].exists)
+            continue;
+        e = w.dom[i].gnt.frames[0].active;
+        if ((const uint8_t *)p > (const uint8_t *)&e[REF + 1] &&
+            (const uint8_t *)p < (const uint8_t *)&e[FH_GNT_V1_PER_FRAME])
+            return true;
+        if ((const uint8_t *)p >= (const uint8_t *)&e[1] &&
+            (const uint8_t *)p < (const uint8_t *)&e[REF])
+            return true;
+    }
+    return false;
+}
+
 static bool
 is_private(const void *p)
 {
@@ -84,10 +110,11 @@ is_private(const void *p)
 
         if (at >= s && at < s + sizeof(w.dom[i].stats))
             return true;
-        if (p == &w.dom[i].refs)
+        if (p == &w.dom[i].refs || p == &w.dom[i].gnt.n_frames ||
+            p == &w.dom[i].gnt.n_status) /* no program lets a table grow */
             return true;
     }
-    return false;
+    return is_idle_entry(p);
 }
 
 static void
@@ -107,27 +134,80 @@ grant(uint16_t granter, uint32_t ref, uint16_t to, uint64_t mfn, uint16_t flags)
 }
 
 static void
-build(void)
+keep(struct start *start)
+{
+    start->w = w;
+    start->arena.used = arena.used;
+    memcpy(start->arena.bytes, arena.bytes, arena.used);
+}
+
+static void
+back_to(const struct start *start)
+{
+    w = start->w;
+    arena.used = start->arena.used;
+    memcpy(arena.bytes, start->arena.bytes, arena.used);
+}
+
+static int
+switch_to(unsigned cpu, uint16_t dom, uint32_t version)
+{
+    struct gnttab_set_version op = { .version = version };
+    uint32_t done;
+    long r;
+
+    do {
+        r = fh_gnt_op_set_version(&ctx[cpu], &w.dom[dom].gnt, &op, 1, &done);
+        if (r == FH_GNT_E_PREEMPTED)
+            fh_cpu_relax(); /* it waits for somebody */
+    } while (r == FH_GNT_E_PREEMPTED);
+    return (int)r;
+}
+
+static void
+build_v1(void)
 {
     world_init(&w);
     for (uint16_t d = GRANTER; d <= OTHER; d++)
-        world_add(&w, d, WORLD_MFN0 + (d - 1u) * 2, 2, 1, 3, 4, 0);
+        world_add(&w, d, WORLD_MFN0 + (d - 1u) * 2, 2, 1, 3, 4,
+                  FH_GNT_DOM_TRANSITIVE);
     for (unsigned i = 0; i < SCHED_THREADS; i++)
         fh_gnt_ctx_init(&ctx[i], &w.ops, &w, i);
     grant(GRANTER, REF, MAPPER, FRAME, GTF_permit_access);
     grant(GRANTER, REF + 1, MAPPER, FRAME + 1, GTF_permit_access);
     w.hook = hook;
-    w_start = w;
-    arena_start.used = arena.used;
-    memcpy(arena_start.bytes, arena.bytes, arena.used);
+    keep(&start_v1);
+}
+
+/* REF of each of two granters is transitive and names the other's REF; REF + 1
+ * are pages. */
+static void
+build_v2(void)
+{
+    back_to(&start_v1);
+    for (uint16_t d = GRANTER; d <= OTHER; d++) {
+        if (switch_to(0, d, 2))
+            abort();
+    }
+    fh_gnt_v2_grant_transitive(w.dom[GRANTER].table2, REF, MAPPER, OTHER,
+                               REF + 1, false);
+    fh_gnt_v2_grant(w.dom[GRANTER].table2, REF + 1, MAPPER, FRAME + 1, false);
+    fh_gnt_v2_grant_transitive(w.dom[OTHER].table2, REF, GRANTER, GRANTER,
+                               REF, false);
+    fh_gnt_v2_grant(w.dom[OTHER].table2, REF + 1, GRANTER, FRAME + 4, false);
+    keep(&start_v2);
 }
 
 static void
 reset(void)
 {
-    w = w_start;
-    arena.used = arena_start.used;
-    memcpy(arena.bytes, arena_start.bytes, arena.used);
+    back_to(&start_v1);
+}
+
+static void
+reset_v2(void)
+{
+    back_to(&start_v2);
 }
 
 static void
@@ -236,6 +316,12 @@ static void
 other_maps_1(void)
 {
     unmap_by(1, OTHER, map_by(1, OTHER, REF, 0, 0), 0);
+}
+
+static void
+copy_in_0(void)
+{
+    copy_by(0, MAPPER, REF, true);
 }
 
 static void
@@ -374,6 +460,101 @@ map_ro_1(void)
 }
 
 static void
+set_version_1(void)
+{
+    sched_between();
+    sched_result(switch_to(1, GRANTER, 2));
+}
+
+static void
+set_version_2(void)
+{
+    sched_between();
+    sched_result(switch_to(2, GRANTER, 2));
+}
+
+static void
+swap_by(unsigned cpu, uint32_t a, uint32_t b)
+{
+    struct gnttab_swap_grant_ref op = { .ref_a = a, .ref_b = b };
+    uint32_t done;
+
+    sched_between();
+    if (fh_gnt_op_swap(&ctx[cpu], &w.dom[GRANTER].gnt, &op, 1, &done))
+        sched_fail("a swap of one element was cut short");
+    sched_result(op.status);
+}
+
+static void
+swap_1(void)
+{
+    swap_by(1, REF, REF + 1);
+}
+
+static void
+swap_back_2(void)
+{
+    swap_by(2, REF + 1, REF);
+}
+
+/* Through the transitive entry of one granter to the other's page. */
+static void
+copy_through_out_1(void)
+{
+    copy_by(1, MAPPER, REF, false);
+}
+
+/* A transitive entry that names a transitive one: refused, never waited for. */
+static void
+copy_round_2(void)
+{
+    struct gnttab_copy op = { .len = 8, .flags = GNTCOPY_source_gref };
+
+    op.source = (struct gnttab_copy_ptr){ .domid = OTHER, .u.ref = REF };
+    op.dest = (struct gnttab_copy_ptr){ .domid = DOMID_SELF, .u.gmfn = FRAME };
+    sched_between();
+    sched_result(fh_gnt_copy_one(&ctx[2], &w.dom[GRANTER].gnt, &op));
+}
+
+static void
+map_inner_2(void)
+{
+    struct gnttab_map_grant_ref op = { .dom = OTHER, .ref = REF + 1,
+                                       .flags = GNTMAP_host_map,
+                                       .host_addr = world_addr(3) };
+
+    sched_between();
+    sched_result(fh_gnt_map_one(&ctx[2], &w.dom[GRANTER].gnt, &op));
+    if (!op.status)
+        unmap_by(2, GRANTER, op.handle, 3);
+}
+
+static void
+revoke_v2(void)
+{
+    int r;
+
+    sched_between();
+    r = fh_gnt_v2_revoke(w.dom[GRANTER].table2, w.dom[GRANTER].status,
+                         REF + 1);
+    sched_result(r);
+    if (!r)
+        expect_unreachable(FRAME + 1);
+}
+
+static void
+map_v2_1(void)
+{
+    unmap_by(1, MAPPER, map_by(1, MAPPER, REF + 1, 0, 1), 1);
+}
+
+static void
+map_v2_2(void)
+{
+    unmap_by(2, MAPPER, map_by(2, MAPPER, REF + 1, GNTMAP_readonly, 2), 2);
+}
+
+static void
 map_1(void)
 {
     map_by(1, MAPPER, REF, 0, 1);
@@ -401,7 +582,8 @@ digest(char *buf, size_t size)
                               f->io_perm[MAPPER], e->flags, e->domid,
                               e->frame);
     }
-    snprintf(buf + n, size - n, " k%u", w.dom[GRANTER].kicks);
+    snprintf(buf + n, size - n, " k%u v%u", w.dom[GRANTER].kicks,
+             fh_gnt_version(&w.dom[GRANTER].gnt));
 }
 
 /* A copy holds its page for a moment, so a granter may see it in use although
@@ -410,6 +592,38 @@ static bool
 found_in_use(const char *came)
 {
     return !strncmp(came, "2 |", 3);
+}
+
+/* A table that is being switched, or an entry that another CPU moves while this
+ * one may not wait for it: eagain, which the caller tries again. */
+static bool
+has_eagain(const char *came)
+{
+    char number[8];
+
+    snprintf(number, sizeof(number), "%d ", GNTST_eagain);
+    if (strstr(came, number))
+        return true;
+    snprintf(number, sizeof(number), "%d ", FH_EAGAIN);
+    return strstr(came, number);
+}
+
+/* A copy pins its entry for a moment, so the version may be refused to change
+ * although nothing stays pinned. */
+static bool
+has_eagain_or_busy(const char *came)
+{
+    char number[8];
+
+    snprintf(number, sizeof(number), "%d ", FH_EBUSY);
+    return strstr(came, number) || has_eagain(came);
+}
+
+/* As found_in_use(); what was granted before is gone all the same. */
+static bool
+saw_use(const char *came)
+{
+    return strstr(came, "|2 ") || !strncmp(came, "2 ", 2);
 }
 
 #define COMMON .judge = judge, .digest = digest
@@ -453,6 +667,28 @@ static const struct sched_program programs[] = {
     { "one handle unmapped twice while its slot is reused",
       reset_with_mapping, { unmap_shared_0, map_1, unmap_shared_1 },
       .unforced = 2, COMMON },
+    { "a table changes its version under a mapper", reset,
+      { map_unmap_0, set_version_1 }, .unforced = 2, .may_also = has_eagain,
+      COMMON },
+    { "a table changes its version twice, under a copy", reset,
+      { copy_in_0, set_version_1, set_version_2 }, .unforced = 2,
+      .may_also = has_eagain_or_busy, COMMON },
+    { "a swap under a mapper", reset, { map_unmap_0, swap_1 }, .unforced = 3,
+      .may_also = has_eagain, COMMON },
+    { "two swaps and a mapper", reset, { map_unmap_0, swap_1, swap_back_2 },
+      .unforced = 2, .may_also = has_eagain, COMMON },
+    { "version 2: two mappers and a granter who takes back", reset_v2,
+      { revoke_v2, map_v2_1, map_v2_2 }, .unforced = 2, .may_also = saw_use,
+      COMMON },
+    { "transitive: a reader and a writer", reset_v2,
+      { copy_in_0, copy_through_out_1 }, .unforced = 2,
+      .may_also = has_eagain, COMMON },
+    { "transitive: a copy and a mapper of the inner entry", reset_v2,
+      { copy_in_0, copy_through_out_1, map_inner_2 }, .unforced = 1,
+      .may_also = has_eagain, COMMON },
+    { "transitive: entries that name each other", reset_v2,
+      { copy_in_0, copy_round_2 }, .unforced = 3, .may_also = has_eagain,
+      COMMON },
 };
 
 int
@@ -463,7 +699,8 @@ main(int argc, char **argv)
     unsigned n_bad = 0;
 
     sched_is_private = is_private;
-    build();
+    build_v1();
+    build_v2();
     for (size_t i = 0; i < FH_ARRAY_SIZE(programs); i++) {
         struct sched_stats stats;
         const char *bad;

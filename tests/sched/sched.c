@@ -5,9 +5,9 @@
  * the one that runs.  The search is depth first: after a run, the last choice
  * that has an alternative left is changed and all later ones start at 0 again.
  *
- * Who waits (fh_cpu_relax) is not runnable until another thread has written; a
- * state in which nobody is runnable is a deadlock, a run of more than MAX_STEPS
- * a livelock.
+ * Who waits (fh_cpu_relax) is not runnable until another thread has written
+ * since it looked, or until all wait: some wait for a while only.  A run of more
+ * than MAX_STEPS is a deadlock or a livelock.
  */
 #include "sched/sched.h"
 
@@ -29,6 +29,7 @@
 struct thread {
     ucontext_t at;
     bool is_done, is_waiting;
+    unsigned seen; /* writes before its last access */
     int result[MAX_RESULTS];
     unsigned n_results;
 };
@@ -43,7 +44,7 @@ static const struct sched_program *program;
 static struct thread threads[SCHED_THREADS];
 static char stacks[SCHED_THREADS][STACK_BYTES] __attribute__((aligned(16)));
 static ucontext_t main_at;
-static unsigned running, n_threads, unforced_left, n_steps;
+static unsigned running, n_threads, unforced_left, n_steps, n_writes;
 static struct choice choices[MAX_CHOICES];
 static unsigned n_choices, at_choice;
 static unsigned less_unforced, more_unforced; /* SCHED_LESS, SCHED_MORE */
@@ -126,15 +127,18 @@ step(void)
     unsigned next;
 
     if (!wrong && ++n_steps > MAX_STEPS)
-        wrong = "no end in sight: a livelock";
+        wrong = "no end in sight: a deadlock, or a livelock";
     if (wrong)
         leave();
     next = next_thread();
+    if (next == SCHED_THREADS) { /* who waits for a while only gives up now */
+        for (unsigned t = 0; t < n_threads; t++)
+            threads[t].is_waiting = false;
+        next = next_thread();
+    }
     if (next == self && !wrong)
         return;
-    if (next == SCHED_THREADS)
-        wrong = "a deadlock: everybody waits";
-    else if (!wrong)
+    if (!wrong)
         running = next;
     swapcontext(&threads[self].at, wrong ? &main_at : &threads[next].at);
 }
@@ -162,6 +166,8 @@ sched_point(const FH_SHARED void *p, bool is_write)
     wake_others(); /* the write before this one is done */
     step();
     has_written = is_write;
+    n_writes += is_write;
+    threads[running].seen = n_writes;
 }
 
 void
@@ -174,7 +180,7 @@ sched_wait(void)
         leave();
     }
     wake_others();
-    threads[running].is_waiting = true;
+    threads[running].is_waiting = threads[running].seen == n_writes;
     step();
 }
 
@@ -228,7 +234,7 @@ prepare(void)
         n_threads++;
     for (unsigned t = 0; t < n_threads; t++) {
         threads[t].is_done = threads[t].is_waiting = false;
-        threads[t].n_results = 0;
+        threads[t].n_results = threads[t].seen = 0;
         getcontext(&threads[t].at);
         threads[t].at.uc_stack.ss_sp = stacks[t];
         threads[t].at.uc_stack.ss_size = STACK_BYTES;
@@ -236,7 +242,7 @@ prepare(void)
         makecontext(&threads[t].at, body, 0);
     }
     has_written = false;
-    at_choice = n_steps = 0;
+    at_choice = n_steps = n_writes = 0;
     unforced_left = program->unforced + more_unforced - less_unforced;
     wrong = NULL;
 }
@@ -379,7 +385,7 @@ sched_explore(const struct sched_program *p, struct sched_stats *stats)
 
     program = p;
     more_unforced = number("SCHED_MORE", 9);
-    less_unforced = number("SCHED_LESS", p->unforced);
+    less_unforced = number("SCHED_LESS", p->unforced - 1);
     n_allowed = 0;
     *stats = (struct sched_stats){ 0 };
     if (choice)
