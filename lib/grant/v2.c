@@ -91,13 +91,14 @@ fh_gnt_unmark(const struct fh_gnt_entry *e, uint16_t marks)
 
 /* -------------------------------------------------------- the granter's -- */
 
-/* The header last: pairs with G3. */
+/* The header last. */
 static void
 header_write(FH_SHARED grant_entry_v2_t *e, uint32_t flags, uint16_t domid,
              bool readonly)
 {
-    fh_store_release32(e, (flags | (readonly ? GTF_readonly : 0)) |
-                              (uint32_t)domid << 16);
+    fh_v2_publish((FH_SHARED uint32_t *)e,
+                  (flags | (readonly ? GTF_readonly : 0)) |
+                      (uint32_t)domid << 16);
 }
 
 void

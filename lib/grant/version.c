@@ -371,7 +371,7 @@ begin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *d, uint32_t old,
 static long
 set_version(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *d, uint32_t target)
 {
-    const uint32_t old = fh_load_acquire32(&d->version);
+    const uint32_t old = fh_load_relaxed32(&d->version); /* V2, V6 */
 
     if (target != 1 && target != 2)
         return FH_EINVAL;

@@ -128,6 +128,13 @@ fh_v2_unmark(FH_SHARED fh_word16 *status, uint16_t marks)
     fh_fetch_and16(status, (uint16_t)~marks);
 }
 
+/* The granter's side: the rest of the entry is written. */
+static inline void
+fh_v2_publish(FH_SHARED fh_word32 *header, uint32_t word)
+{
+    fh_store_release32(header, word); /* G7 release, pairs with G3 */
+}
+
 /* The granter's side: takes the header away; returns who is there still. */
 static inline uint16_t
 fh_v2_withdraw(FH_SHARED fh_word32 *header, const FH_SHARED fh_word16 *status)
