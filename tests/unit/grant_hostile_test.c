@@ -18,7 +18,7 @@
 struct fixture {
     struct world w;
     struct fh_gnt_ctx ctx;
-    struct world_domain *granter, *mapper;
+    struct world_domain *granter, *mapper, *inner;
 };
 
 static struct fixture f;
@@ -30,6 +30,11 @@ static struct {
     grant_entry_v1_t to;
     bool always_flip; /* make every compare-and-swap lose */
     uint32_t reads_of_word, reads_of_frame, swaps, wide;
+    /* the same for a version 2 table, or for the entry behind a transitive one */
+    enum { HOOK_V1, HOOK_V2, HOOK_INNER } target;
+    grant_entry_v2_t to2;
+    uint16_t status;
+    uint32_t reads_of_window, marks;
     /* the caller's array */
     uint8_t *array;
     size_t array_bytes;
@@ -56,6 +61,30 @@ hook_on_entry(enum grant_access what, const uint8_t *p)
         hook.wide++; /* anything else has no business here */
 }
 
+/* Any access of the engine to a version 2 entry or its status word. */
+static void
+hook_on_v2(enum grant_access what, const uint8_t *p)
+{
+    grant_entry_v2_t *e = &f.granter->table2[REF];
+
+    if (hook.accesses++ == hook.at) {
+        *e = hook.to2;
+        f.granter->status[REF] = hook.status;
+    }
+    if (hook.always_flip && what == GRANT_RMW)
+        e->hdr.domid ^= 1;
+    if (p == (uint8_t *)&f.granter->status[REF])
+        hook.marks++;
+    else if (what != GRANT_READ)
+        hook.wide++; /* the entry itself is the granter's alone */
+    else if (p == (uint8_t *)e)
+        hook.reads_of_word++;
+    else if (p == (uint8_t *)&e->full_page.frame)
+        hook.reads_of_frame++;
+    else
+        hook.reads_of_window++;
+}
+
 /* The caller makes garbage of an element as soon as it was read. */
 static void
 hook_on_array(enum grant_access what, const uint8_t *p)
@@ -73,8 +102,20 @@ grant_hook(enum grant_access what, const void *p)
     const bool in_array =
         hook.array && at >= hook.array && at < hook.array + hook.array_bytes;
 
-    if (hook.armed && at >= e && at < e + sizeof(grant_entry_v1_t))
+    const uint8_t *e2 = (uint8_t *)&f.granter->table2[REF];
+
+    if (hook.armed && hook.target == HOOK_V1 && at >= e &&
+        at < e + sizeof(grant_entry_v1_t))
         hook_on_entry(what, at);
+    if (hook.armed && hook.target == HOOK_V2 &&
+        ((at >= e2 && at < e2 + sizeof(grant_entry_v2_t)) ||
+         at == (uint8_t *)&f.granter->status[REF]))
+        hook_on_v2(what, at);
+    if (hook.armed && hook.target == HOOK_INNER &&
+        at >= (uint8_t *)&f.inner->table[REF] &&
+        at < (uint8_t *)&f.inner->table[REF + 1] &&
+        hook.accesses++ == hook.at)
+        f.inner->table[REF] = hook.to;
     if (in_array || (hook.array && hook.scribble_from))
         hook_on_array(what, at);
 }
@@ -86,7 +127,9 @@ setup(void **state)
     world_init(&f.w);
     f.granter = world_add(&f.w, 1, 0x1000, 16, 1, 8, 8, 0);
     f.mapper = world_add(&f.w, 2, 0x1020, 16, 1, 16, 16, 0);
+    f.inner = world_add(&f.w, 3, 0x1040, 16, 1, 8, 8, 0);
     f.granter->guest_lies = true;
+    f.inner->guest_lies = true;
     fh_gnt_ctx_init(&f.ctx, &f.w.ops, &f.w, 0);
     return 0;
 }
@@ -239,6 +282,173 @@ granter__that_never_stops_changing_gets_an_error(void **state)
     unmap(h, 0);
 }
 
+/* ------------------------------------------------------------- version 2 -- */
+
+static const grant_entry_v2_t variants2[] = {
+    { .full_page = { .hdr = { 0, 0 } } },
+    { .full_page = { .hdr = { GTF_permit_access, 2 }, .frame = 0x1001 } },
+    { .full_page = { .hdr = { GTF_permit_access | GTF_readonly, 2 },
+                     .frame = 0x1000 } },
+    { .full_page = { .hdr = { GTF_permit_access, 3 }, .frame = 0x1000 } },
+    { .full_page = { .hdr = { GTF_permit_access, 2 }, .frame = ~0ull } },
+    { .full_page = { .hdr = { GTF_permit_access, 2 }, .frame = 0x1020 } },
+    { .sub_page = { .hdr = { GTF_permit_access | GTF_sub_page, 2 },
+                    .page_off = 8, .length = 100, .frame = 0x1002 } },
+    { .sub_page = { .hdr = { GTF_permit_access | GTF_sub_page, 2 },
+                    .page_off = 0xffff, .length = 0xffff, .frame = 0x1002 } },
+    { .transitive = { .hdr = { GTF_transitive, 2 }, .trans_domid = 3,
+                      .gref = REF } },
+    { .transitive = { .hdr = { GTF_transitive, 2 }, .trans_domid = 1,
+                      .gref = REF } },
+    { .transitive = { .hdr = { GTF_transitive, 2 }, .trans_domid = 3,
+                      .gref = ~0u } },
+    { .full_page = { .hdr = { GTF_accept_transfer, 2 }, .frame = 0x1000 } },
+    { .full_page = { .hdr = { 0xffff, 0xffff }, .frame = ~0ull } },
+};
+
+static void
+begin_v2(void)
+{
+    struct gnttab_set_version op = { .version = 2 };
+    uint32_t done;
+
+    f.granter->gnt.flags |= FH_GNT_DOM_TRANSITIVE;
+    EXPECT_EQ(fh_gnt_op_set_version(&f.ctx, &f.granter->gnt, &op, 1, &done),
+              0);
+    fh_gnt_v1_grant(f.inner->table, REF, 1, 0x1041, false);
+}
+
+/* From each kind of entry to each other one, before each access, with status
+ * words that say nothing and everything. */
+static void
+granter_v2__that_rewrites_its_entry_before_any_access(void **state)
+{
+    const size_t n = FH_ARRAY_SIZE(variants2);
+
+    begin_v2();
+    hook.target = HOOK_V2;
+    for (size_t v = 0; v < n * n * 2; v++) {
+        uint32_t at = 0;
+
+        do {
+            f.granter->table2[REF] = variants2[v / n % n];
+            f.granter->status[REF] = 0;
+            hook.armed = true;
+            hook.accesses = 0;
+            hook.at = at++;
+            hook.to2 = variants2[v % n];
+            hook.status = v < n * n ? 0 : 0xffff;
+            script(v);
+            hook.armed = false;
+            EXPECT_EQ(f.inner->table[REF].flags, GTF_permit_access);
+            EXPECT_EQ(f.inner->refs, 0);
+        } while (hook.accesses > hook.at);
+    }
+    EXPECT_EQ(hook.wide, 0, "the entry is never written");
+    EXPECT(hook.reads_of_window > 100 && hook.marks > 1000, "all was seen");
+}
+
+/* The same by the domain behind a transitive entry. */
+static void
+granter_v2__whose_inner_granter_rewrites_his_entry(void **state)
+{
+    begin_v2();
+    hook.target = HOOK_INNER;
+    fh_gnt_v2_grant_transitive(f.granter->table2, REF, 2, 3, REF, false);
+    for (size_t v = 0; v < FH_ARRAY_SIZE(variants); v++) {
+        uint32_t at = 0;
+
+        do {
+            fh_gnt_v1_grant(f.inner->table, REF, 1, 0x1041, false);
+            hook.armed = true;
+            hook.accesses = 0;
+            hook.at = at++;
+            hook.to = variants[v];
+            hook.to.domid = v % 2 ? 1 : hook.to.domid;
+            script(v);
+            hook.armed = false;
+            EXPECT_EQ(f.granter->status[REF], 0);
+            EXPECT_EQ(f.inner->refs, 0);
+        } while (hook.accesses > hook.at);
+        EXPECT(at > 10, "the script touches the entry: %u", at);
+    }
+}
+
+/* R1, I9, but for the header, which is looked at once more after the mark. */
+static void
+granter_v2__is_read_once_per_decision_xsa_500(void **state)
+{
+    uint32_t h, h2;
+
+    begin_v2();
+    hook.target = HOOK_V2;
+    fh_gnt_v2_grant(f.granter->table2, REF, 2, 0x1000, false);
+    hook.armed = true;
+    hook.at = UINT32_MAX;
+    EXPECT_EQ(map(GNTMAP_host_map | GNTMAP_readonly, 0, &h), 0);
+    EXPECT_EQ(hook.reads_of_word, 2);
+    EXPECT_EQ(hook.reads_of_frame, 1);
+    EXPECT_EQ(hook.marks, 1);
+    EXPECT_EQ(map(GNTMAP_host_map | GNTMAP_readonly, 1, &h2), 0);
+    EXPECT_EQ(copy(true), 0);
+    unmap(h2, 1);
+    EXPECT_EQ(hook.accesses, 4, "pinned: the entry is not looked at");
+    EXPECT_EQ(map(GNTMAP_host_map, 1, &h2), 0);
+    EXPECT_EQ(hook.reads_of_word, 4, "for the first writer, the header again");
+    EXPECT_EQ(hook.reads_of_frame, 1, "and never the frame");
+    unmap(h2, 1);
+    unmap(h, 0);
+    EXPECT_EQ(hook.marks, 4, "writing, then reading cleared");
+    EXPECT_EQ(hook.reads_of_window, 0);
+}
+
+/* XSA-295: no loop, however fast the header changes. */
+static void
+granter_v2__that_never_stops_changing_costs_two_reads_xsa_295(void **state)
+{
+    uint32_t h;
+
+    begin_v2();
+    hook.target = HOOK_V2;
+    fh_gnt_v2_grant(f.granter->table2, REF, 2, 0x1000, false);
+    hook.armed = true;
+    hook.at = UINT32_MAX;
+    hook.always_flip = true;
+    EXPECT_EQ(map(GNTMAP_host_map, 0, &h), GNTST_general_error);
+    EXPECT_EQ(hook.reads_of_word, 2);
+    EXPECT_EQ(hook.reads_of_frame, 0);
+    hook.always_flip = false;
+    EXPECT_EQ(f.granter->status[REF], 0, "unmarked");
+    EXPECT(!world_check(&f.w), "%s", world_check(&f.w));
+}
+
+/* A withdrawal between the first look and the mark: refused, and unmarked; one
+ * after the mark is seen by the granter. */
+static void
+granter_v2__that_withdraws_while_it_is_pinned(void **state)
+{
+    uint32_t h;
+
+    begin_v2();
+    hook.target = HOOK_V2;
+    for (uint32_t at = 0; at < 5; at++) {
+        fh_gnt_v2_grant(f.granter->table2, REF, 2, 0x1000, false);
+        hook.armed = true;
+        hook.accesses = 0;
+        hook.at = at;
+        hook.to2 = (grant_entry_v2_t){ .full_page.frame = 0x1000 };
+        hook.status = at > 1 ? GTF_reading | GTF_writing : 0;
+        const int16_t r = map(GNTMAP_host_map, 0, &h);
+
+        hook.armed = false;
+        EXPECT_EQ(r, at > 2 ? 0 : GNTST_general_error, "%u", at);
+        EXPECT_EQ(f.granter->status[REF],
+                  at > 2 ? GTF_reading | GTF_writing : 0, "%u", at);
+        unmap(h, 0);
+        EXPECT_EQ(f.granter->status[REF], 0);
+    }
+}
+
 #define ARRAY(a, element)                                                      \
     do {                                                                       \
         hook.array = (uint8_t *)(a);                                           \
@@ -345,6 +555,11 @@ main(void)
         TEST(granter__that_never_stops_changing_gets_an_error),
         TEST(caller__that_rewrites_its_arguments),
         TEST(caller__that_rewrites_any_array),
+        TEST(granter_v2__that_rewrites_its_entry_before_any_access),
+        TEST(granter_v2__whose_inner_granter_rewrites_his_entry),
+        TEST(granter_v2__is_read_once_per_decision_xsa_500),
+        TEST(granter_v2__that_never_stops_changing_costs_two_reads_xsa_295),
+        TEST(granter_v2__that_withdraws_while_it_is_pinned),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
