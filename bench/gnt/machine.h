@@ -40,7 +40,7 @@ struct bench_frame {
 _Static_assert(sizeof(struct bench_frame) == 32, "as large as Xen's");
 
 /* A page-table slot: mfn << 12 and these. */
-enum { BENCH_PRESENT = 1, BENCH_RW = 2, BENCH_ACCESSED = 0x20 };
+enum { BENCH_PRESENT = 1, BENCH_RW = 1 << 1, BENCH_ACCESSED = 0x20 };
 
 struct bench_domain {
     struct fh_gnt_domain gnt; /* first: ours finds the domain by it */
@@ -51,7 +51,7 @@ struct bench_domain {
     uint32_t n_entries;
     uint64_t first_mfn; /* of one frame per entry */
     fh_word64 *ptes;
-    uint32_t n_ptes;
+    uint32_t n_ptes; /* and one before them */
     void *engine; /* what another engine keeps for it */
 };
 
@@ -167,11 +167,12 @@ bench_type_put(struct bench_frame *f)
 static inline fh_word64 *
 bench_pte_at(struct bench_domain *d, uint64_t host_addr)
 {
-    const uint64_t slot = (host_addr >> FH_PAGE_SHIFT) - 1;
+    const uint64_t page = host_addr >> FH_PAGE_SHIFT;
 
-    return slot < d->n_ptes ? &d->ptes[slot] : NULL;
+    return page <= d->n_ptes ? &d->ptes[page] : NULL;
 }
 
+/* Slot 0 is for nobody: address 0 is none. */
 static inline uint64_t
 bench_addr(uint64_t slot)
 {
@@ -181,7 +182,7 @@ bench_addr(uint64_t slot)
 static inline uint64_t
 bench_pte_word(uint64_t mfn, bool readonly)
 {
-    return mfn << FH_PAGE_SHIFT | BENCH_PRESENT | (readonly ? 0 : BENCH_RW);
+    return mfn << FH_PAGE_SHIFT | BENCH_PRESENT | (uint64_t)!readonly << 1;
 }
 
 /*

@@ -238,7 +238,7 @@ do_copy(void *arg)
 static void
 carry(struct hand *h)
 {
-    fh_word64 *ptes = h->m->domains[BENCH_MAPPER].ptes + h->first_slot;
+    fh_word64 *ptes = h->m->domains[BENCH_MAPPER].ptes + 1 + h->first_slot;
 
     for (uint32_t i = 0; i < h->p->batch; i++) {
         if (h->maps[i].status)

@@ -170,15 +170,12 @@ fh_entry_try_pin(fh_word64 *w, uint16_t grantee, bool is_write, uint64_t forbid)
 
     if ((old & (FH_ENTRY_GRANTEE | forbid)) != who)
         return false;
-    if (is_write) {
-        if (!fh_entry_writers(old) || !(~old & FH_ENTRY_WRITERS))
-            return false;
-        /* E1 acquire, as in fh_entry_pin. */
-        return fh_cas64(w, &old, old + FH_ENTRY_WRITER);
-    }
-    if (!(old & FH_ENTRY_PINS) || !(~old & FH_ENTRY_READERS))
+    if (is_write
+            ? !fh_entry_writers(old) || !(~old & FH_ENTRY_WRITERS)
+            : !(old & FH_ENTRY_PINS) || !(~old & FH_ENTRY_READERS))
         return false;
-    return fh_cas64(w, &old, old + FH_ENTRY_READER); /* E1 likewise */
+    /* E1 acquire, as in fh_entry_pin. */
+    return fh_cas64(w, &old, old + fh_entry_one(is_write));
 }
 
 static inline bool
@@ -186,15 +183,11 @@ fh_entry_try_unpin(fh_word64 *w, bool is_write)
 {
     uint64_t old = fh_load_relaxed64(w);
 
-    if (is_write) {
-        if (fh_entry_writers(old) == 1)
-            return false;
-        /* E3 release, as in fh_entry_unpin. */
-        return fh_cas64(w, &old, old - FH_ENTRY_WRITER);
-    }
-    if ((old & FH_ENTRY_PINS) == FH_ENTRY_READER)
+    if (is_write ? fh_entry_writers(old) == 1
+                 : (old & FH_ENTRY_PINS) == FH_ENTRY_READER)
         return false;
-    return fh_cas64(w, &old, old - FH_ENTRY_READER); /* E3 likewise */
+    /* E3 release, as in fh_entry_unpin. */
+    return fh_cas64(w, &old, old - fh_entry_one(is_write));
 }
 
 /*

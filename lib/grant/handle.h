@@ -110,9 +110,10 @@ fh_chain_push(const struct fh_gnt_domain *d, struct fh_slot_chain *chain,
               struct fh_gnt_slot *slot)
 {
     const uint32_t link = fh_slot_index(d, slot) + 1;
+    const uint32_t next = chain->head;
 
-    fh_store_relaxed32(&slot->next, chain->head);
-    if (!chain->head)
+    fh_store_relaxed32(&slot->next, next);
+    if (!next)
         chain->tail = link;
     chain->head = link;
     chain->n++;

@@ -18,11 +18,14 @@
 /* One call: what it carries from element to element. */
 struct map_call {
     struct fh_gnt_ctx *ctx;
+    const struct fh_hv_ops *ops; /* the context's */
+    void *hv;
     struct fh_gnt_domain *caller;
     struct fh_gnt_domain *peer; /* the last granter, with a reference */
     uint32_t peer_domid;        /* if there is one */
     struct fh_slot_chain slots; /* handles taken ahead */
-    uint32_t i, count;          /* the element at hand, and how many */
+    /* the element at hand, and their end */
+    FH_SHARED struct gnttab_map_grant_ref *at, *end;
     uint64_t maps, lost;
 };
 
@@ -32,7 +35,7 @@ call_end(struct map_call *c, uint32_t elements)
     struct fh_gnt_stats *stats = fh_gnt_my_stats(c->ctx, c->caller);
 
     if (c->peer)
-        c->ctx->ops->domain_put(c->ctx->hv, c->peer);
+        c->ops->domain_put(c->hv, c->peer);
     fh_slots_give(c->caller, &c->slots, &c->lost);
     fh_gnt_count(&stats->elements, elements);
     fh_gnt_count(&stats->maps, c->maps);
@@ -44,16 +47,16 @@ call_end(struct map_call *c, uint32_t elements)
 static struct fh_gnt_domain *
 call_peer(struct map_call *c, uint16_t domid)
 {
-    const struct fh_hv_ops *ops = c->ctx->ops;
+    const struct fh_hv_ops *ops = c->ops;
 
     if (c->peer_domid == domid)
         return c->peer;
     if (c->peer)
-        ops->domain_put(c->ctx->hv, c->peer);
+        ops->domain_put(c->hv, c->peer);
     c->peer = NULL;
     c->peer_domid = NO_DOMID;
     if (domid < DOMID_FIRST_RESERVED)
-        c->peer = ops->domain_get(c->ctx->hv, domid);
+        c->peer = ops->domain_get(c->hv, domid);
     if (c->peer)
         c->peer_domid = domid;
     return c->peer;
@@ -64,7 +67,7 @@ static struct fh_gnt_slot *
 call_slot(struct map_call *c)
 {
     if (!c->slots.head) {
-        const uint32_t left = c->count - c->i;
+        const uint32_t left = (uint32_t)(c->end - c->at);
         const uint32_t want =
             left < FH_GNT_SLOTS_AHEAD ? left : FH_GNT_SLOTS_AHEAD;
 
@@ -77,11 +80,11 @@ call_slot(struct map_call *c)
 static SELDOM struct fh_gnt_slot *
 call_reserve(struct map_call *c, struct fh_gnt_domain *granter, uint32_t ref)
 {
-    const struct fh_hv_ops *ops = c->ctx->ops;
+    const struct fh_hv_ops *ops = c->ops;
     struct fh_slot_chain one = { 0 };
 
     if (!c->caller->n_reserved || !ops->may_use_reserve ||
-        !ops->may_use_reserve(c->ctx->hv, c->caller, granter, ref))
+        !ops->may_use_reserve(c->hv, c->caller, granter, ref))
         return NULL;
     fh_slots_take_reserved(c->caller, &one, &c->lost);
     return fh_chain_pop(c->caller, &one);
@@ -122,7 +125,7 @@ undo_host(struct map_call *c, const struct fh_gnt_pte *pte)
     struct fh_gnt_due due = { .found = FH_GNT_PT_ACCESSED };
     uint64_t old;
 
-    (void)c->ctx->ops->pt_remove(c->ctx->hv, c->caller, pte, &old);
+    (void)c->ops->pt_remove(c->hv, c->caller, pte, &old);
     fh_gnt_flush(c->ctx, c->caller, &due);
 }
 
@@ -132,7 +135,7 @@ static int16_t
 install(struct map_call *c, const struct fh_gnt_pte *pte, uint64_t *word)
 {
     uint64_t old;
-    const int r = c->ctx->ops->pt_install(c->ctx->hv, c->caller, pte, &old);
+    const int r = c->ops->pt_install(c->hv, c->caller, pte, &old);
 
     if (!r)
         return GNTST_okay;
@@ -148,7 +151,7 @@ map_pinned(struct map_call *c, struct fh_gnt_entry *e,
            const struct gnttab_map_grant_ref *op, uint32_t handle,
            uint64_t *word)
 {
-    const struct fh_hv_ops *ops = c->ctx->ops;
+    const struct fh_hv_ops *ops = c->ops;
     const struct fh_gnt_pte pte = {
         .host_addr = op->host_addr,
         .mfn = e->mfn,
@@ -169,26 +172,29 @@ map_pinned(struct map_call *c, struct fh_gnt_entry *e,
 
 /* The mapping can be found by its address from now on. */
 static SELDOM void
-tell_address(struct map_call *c, const struct gnttab_map_grant_ref *op)
+tell_address(struct map_call *c, const struct gnttab_map_grant_ref *op,
+             uint32_t handle)
 {
     uint32_t *word = NULL;
 
     if (op->flags & GNTMAP_host_map)
-        word = c->ctx->ops->map_word(c->ctx->hv, c->caller, op->host_addr);
+        word = c->ops->map_word(c->hv, c->caller, op->host_addr);
     if (word)
-        fh_map_word_set(word, op->handle);
+        fh_map_word_set(word, handle);
 }
 
-/* Everything after the handle; on success @op has its results. */
+/* Everything after the handle; on success the caller has his results. */
 static int16_t
 map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
-              struct fh_gnt_domain *granter, struct gnttab_map_grant_ref *op)
+              struct fh_gnt_domain *granter,
+              const struct gnttab_map_grant_ref *op)
 {
     const bool is_write = !(op->flags & GNTMAP_readonly);
     uint64_t word = fh_load_relaxed64(&slot->word);
     const uint32_t handle =
         fh_slot_handle(c->caller, fh_slot_index(c->caller, slot), word);
     struct fh_gnt_entry *e = NULL;
+    uint64_t bus;
     int16_t status = fh_gnt_pin(c->ctx, granter, op->ref, c->caller, is_write,
                                 FH_GNT_USE_MAP, &e);
 
@@ -201,17 +207,18 @@ map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
     }
     fh_slot_fill(slot, (uintptr_t)e, op->host_addr,
                  op->flags & GNTMAP_guest_avail_mask);
-    op->handle = handle;
-    op->dev_bus_addr = e->mfn << FH_PAGE_SHIFT; /* ours until published */
+    bus = e->mfn << FH_PAGE_SHIFT; /* the entry is ours until published */
     fh_slot_publish(slot, word, op->flags);
-    if (c->ctx->ops->map_word)
-        tell_address(c, op);
+    fh_store_relaxed32(&c->at->handle, handle);
+    fh_store_relaxed64(&c->at->dev_bus_addr, bus);
+    if (c->ops->map_word)
+        tell_address(c, op, handle);
     return GNTST_okay;
 }
 
 /* One element, in memory of our own. */
 static int16_t
-map_element(struct map_call *c, struct gnttab_map_grant_ref *op)
+map_element(struct map_call *c, const struct gnttab_map_grant_ref *op)
 {
     struct fh_gnt_domain *granter;
     struct fh_gnt_slot *slot;
@@ -242,23 +249,20 @@ fh_gnt_op_map(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
               FH_SHARED struct gnttab_map_grant_ref *ops, uint32_t count,
               uint32_t *done)
 {
-    struct map_call c = { .ctx = ctx, .caller = caller,
-                          .peer_domid = NO_DOMID, .count = count };
+    struct map_call c = { .ctx = ctx, .ops = ctx->ops, .hv = ctx->hv,
+                          .caller = caller, .peer_domid = NO_DOMID,
+                          .at = ops, .end = ops + count };
     uint32_t i;
 
-    for (i = 0; i < count; i++) {
+    for (i = 0; i < count; i++, c.at++) {
         struct gnttab_map_grant_ref op;
+        int16_t status;
 
         if (i && fh_gnt_must_stop(ctx))
             break;
-        fh_copy_in(&op, &ops[i], sizeof(op));
-        c.i = i;
-        op.status = map_element(&c, &op);
-        if (!op.status) {
-            fh_store_relaxed32(&ops[i].handle, op.handle);
-            fh_store_relaxed64(&ops[i].dev_bus_addr, op.dev_bus_addr);
-        }
-        fh_store_relaxed16(&ops[i].status, (uint16_t)op.status);
+        fh_copy_in(&op, c.at, sizeof(op));
+        status = map_element(&c, &op);
+        fh_store_relaxed16(&c.at->status, (uint16_t)status);
     }
     call_end(&c, i);
     *done = i;

@@ -37,6 +37,7 @@ struct unmap_want {
 struct dying {
     struct fh_slot_chain slots; /* dead, entries still pinned */
     struct fh_gnt_due due;
+    uint64_t lost; /* waits and swaps that lost */
 };
 
 /* Ends the claimed mapping @slot: no access is left but what TLBs hold. */
@@ -62,11 +63,8 @@ dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
 {
     struct fh_gnt_stats *stats = fh_gnt_my_stats(ctx, mapper);
     uint32_t i = dying->slots.head;
-    uint64_t lost = 0;
 
     fh_gnt_flush(ctx, mapper, &dying->due);
-    if (!i)
-        return;
     fh_gnt_count(&stats->unmaps, dying->slots.n);
     while (i) {
         struct fh_gnt_slot *slot = &mapper->slots[i - 1];
@@ -76,9 +74,9 @@ dying_finish(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
         fh_slot_retire(slot, word);
         i = fh_load_relaxed32(&slot->next);
     }
-    fh_slots_give(mapper, &dying->slots, &lost);
-    if (lost)
-        fh_gnt_count(&stats->retries, lost);
+    fh_slots_give(mapper, &dying->slots, &dying->lost);
+    if (dying->lost)
+        fh_gnt_count(&stats->retries, dying->lost);
 }
 
 /* Puts what is mapped at want->new_addr in the place of the host mapping. */
@@ -200,13 +198,11 @@ unmap_element(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
               enum unmap_kind kind, const struct unmap_want *want,
               struct dying *dying)
 {
-    uint64_t word = 0, lost = 0;
+    uint64_t word = 0;
     struct fh_gnt_slot *slot =
-        fh_slot_claim(caller, want->op.handle, &word, &lost);
+        fh_slot_claim(caller, want->op.handle, &word, &dying->lost);
     int16_t status;
 
-    if (lost)
-        fh_gnt_count(&fh_gnt_my_stats(ctx, caller)->retries, lost);
     if (!slot)
         return GNTST_bad_handle;
     status = unmap_claimed(ctx, caller, slot, &word, kind, want, dying);
