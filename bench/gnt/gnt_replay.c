@@ -431,7 +431,7 @@ op_map(struct world_domain *d)
 
     explain_touches("e dom=%u ref=%u", op.dom, op.ref);
     if (beyond_xen(op.dom, op.ref))
-        explain_because("more than 128 pins of one entry and class");
+        explain_because("pins of one entry");
     if (fh_gnt_map_one(&r.ctx, &d->gnt, &op)) {
         say("R %u rc=0 st=%d", r.op, op.status);
         return;
@@ -439,6 +439,15 @@ op_map(struct world_domain *d)
     r.handle[r.op] = op.handle;
     r.bus[r.op] = op.dev_bus_addr;
     say("R %u rc=0 st=0 bus=%" PRIx64, r.op, (uint64_t)op.dev_bus_addr);
+}
+
+/* Xen may have given the number to another mapping since. */
+static bool
+is_stale(const struct world_domain *d, uint32_t handle)
+{
+    struct fh_gnt_map_info info;
+
+    return handle != BAD_HANDLE && fh_gnt_map_info(&d->gnt, handle, &info);
 }
 
 static void
@@ -455,8 +464,39 @@ op_unmap(struct world_domain *d)
     if (slot >= 0)
         op.host_addr = world_addr((uint32_t)slot);
     explain_touches("h=%d", (int)h);
+    if (h >= 0 && is_stale(d, op.handle))
+        explain_because("stale and doubled unmaps");
     fh_gnt_unmap_one(&r.ctx, &d->gnt, &op);
     say("R %u rc=0 st=%d", r.op, op.status);
+}
+
+/* The frame that one side of a copy means now; 0: hard to say. */
+static uint64_t
+side_frame(const struct world_domain *caller, uint16_t dom, uint64_t id,
+           bool is_ref)
+{
+    const struct world_domain *d = caller;
+
+    if (!is_ref)
+        return id;
+    if (dom != DOMID_SELF)
+        d = dom < WORLD_DOMAINS ? &r.w.dom[dom] : NULL;
+    if (!d || !d->exists || id >= n_refs(d))
+        return 0;
+    return fh_gnt_version(&d->gnt) == 2 ? d->table2[id].full_page.frame
+                                        : d->table[id].frame;
+}
+
+static bool
+overlaps(const struct world_domain *d, const struct gnttab_copy *op)
+{
+    const uint64_t from = side_frame(d, op->source.domid, op->source.u.gmfn,
+                                     op->flags & GNTCOPY_source_gref);
+    const uint64_t to = side_frame(d, op->dest.domid, op->dest.u.gmfn,
+                                   op->flags & GNTCOPY_dest_gref);
+
+    return from == to && op->source.offset < op->dest.offset + op->len &&
+           op->dest.offset < op->source.offset + op->len;
 }
 
 static void
@@ -471,6 +511,8 @@ op_copy(struct world_domain *d)
     op.dest.u.gmfn = arg("d");
     op.dest.offset = (uint16_t)arg("doff");
     op.len = (uint16_t)arg("len");
+    if (overlaps(d, &op))
+        explain_because("copies that overlap in one page");
     fh_gnt_copy_one(&r.ctx, &d->gnt, &op);
     say("R %u rc=0 st=%d", r.op, op.status);
 }
