@@ -138,7 +138,7 @@ static inline void
 fh_slot_fill(struct fh_gnt_slot *slot, uint64_t entry, uint64_t host_addr,
              uint32_t avail)
 {
-    /* M3 release, pairs with M4: who reads any of this sees that the slot was
+    /* M1 release, pairs with M2: who reads any of this sees that the slot was
      * retired since the mapping before. */
     fh_store_release64(&slot->entry, entry);
     fh_store_release64(&slot->host_addr, host_addr);
@@ -230,7 +230,7 @@ fh_slot_read(const struct fh_gnt_domain *d, const struct fh_gnt_slot *slot,
     if (!(out->word & FH_SLOT_LIVE) ||
         fh_slot_handle(d, fh_slot_index(d, slot), out->word) != handle)
         return false;
-    /* M4 acquire, pairs with M3: the word is looked at again after these. */
+    /* M2 acquire, pairs with M1: the word is looked at again after these. */
     out->entry = fh_load_acquire64(&slot->entry);
     out->host_addr = fh_load_acquire64(&slot->host_addr);
     out->avail = fh_load_acquire32(&slot->avail);
@@ -247,15 +247,15 @@ fh_slot_is_still(const struct fh_gnt_slot *slot,
     return (now & FH_SLOT_LIVE) && now >> 32 == record->word >> 32;
 }
 
-/* The address's word: a mapping of ours is there now ... */
+/* The address's word: a mapping of ours is there, live in a moment.  A word is
+ * a hint: who follows it looks at the slot, which orders what has to be. */
 static inline void
 fh_map_word_set(FH_SHARED fh_word32 *word, uint32_t handle)
 {
-    /* M1 release, pairs with M2: who finds the handle finds it live. */
-    fh_store_release32(word, handle + 1);
+    fh_store_relaxed32(word, handle + 1);
 }
 
-/* ... and no more, unless another one came meanwhile. */
+/* No more, unless another one came meanwhile. */
 static inline void
 fh_map_word_clear(FH_SHARED fh_word32 *word, uint32_t handle)
 {
@@ -264,11 +264,11 @@ fh_map_word_clear(FH_SHARED fh_word32 *word, uint32_t handle)
     (void)fh_cas32(word, &old, 0);
 }
 
-/* True: *@handle is, or just was, mapped there. */
+/* True: *@handle is, was or will be mapped there. */
 static inline bool
 fh_map_word_get(const FH_SHARED fh_word32 *word, uint32_t *handle)
 {
-    const uint32_t now = fh_load_acquire32(word); /* M2 acquire */
+    const uint32_t now = fh_load_relaxed32(word);
 
     *handle = now - 1;
     return now != 0;

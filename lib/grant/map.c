@@ -145,6 +145,18 @@ install(struct map_call *c, const struct fh_gnt_pte *pte, uint64_t *word)
     return GNTST_okay;
 }
 
+/* The mapping can be found by its address as soon as its handle is live. */
+static SELDOM void
+tell_address(struct map_call *c, const struct fh_gnt_pte *pte)
+{
+    uint32_t *word = NULL;
+
+    if (pte->flags & GNTMAP_host_map)
+        word = c->ops->map_word(c->hv, c->caller, pte->host_addr);
+    if (word)
+        fh_map_word_set(word, pte->handle);
+}
+
 /* The effects, on a pinned entry. */
 static int16_t
 map_pinned(struct map_call *c, struct fh_gnt_entry *e,
@@ -158,29 +170,19 @@ map_pinned(struct map_call *c, struct fh_gnt_entry *e,
         .flags = op->flags,
         .handle = handle,
     };
-    int16_t status = GNTST_okay;
 
     if ((op->flags & GNTMAP_host_map) && install(c, &pte, word))
         return GNTST_general_error;
-    if (ops->iommu_count && c->caller != e->granter)
-        status = fh_gnt_iommu_add(c->ctx, c->caller, e->mfn,
-                                  op->flags & GNTMAP_readonly);
-    if (status && (op->flags & GNTMAP_host_map))
-        undo_host(c, &pte);
-    return status;
-}
-
-/* The mapping can be found by its address from now on. */
-static SELDOM void
-tell_address(struct map_call *c, const struct gnttab_map_grant_ref *op,
-             uint32_t handle)
-{
-    uint32_t *word = NULL;
-
-    if (op->flags & GNTMAP_host_map)
-        word = c->ops->map_word(c->hv, c->caller, op->host_addr);
-    if (word)
-        fh_map_word_set(word, handle);
+    if (ops->iommu_count && c->caller != e->granter &&
+        fh_gnt_iommu_add(c->ctx, c->caller, e->mfn,
+                         op->flags & GNTMAP_readonly)) {
+        if (op->flags & GNTMAP_host_map)
+            undo_host(c, &pte);
+        return GNTST_general_error;
+    }
+    if (ops->map_word)
+        tell_address(c, &pte);
+    return GNTST_okay;
 }
 
 /* Everything after the handle; on success the caller has his results. */
@@ -211,8 +213,6 @@ map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
     fh_slot_publish(slot, word, op->flags);
     fh_store_relaxed32(&c->at->handle, handle);
     fh_store_relaxed64(&c->at->dev_bus_addr, bus);
-    if (c->ops->map_word)
-        tell_address(c, op, handle);
     return GNTST_okay;
 }
 
