@@ -57,7 +57,7 @@ bench:
 bench-xen:
 	@scripts/deps build run xen
 	@$(MAKE) --no-print-directory build
-	@exec scripts/bench-xen --build $(BUILD) \
+	@exec scripts/bench-xen --build $(BUILD) $(PART:%=--part %) \
 		$(if $(PROFILE),--profile --functions 20)
 
 check:

@@ -52,6 +52,7 @@ fh_pool_init(struct fh_pool *p, void *base, size_t bytes)
     p->base = base;
     p->n_pages = (uint32_t)pages & ~(largest - 1);
     p->n_used = 0;
+    p->n_kept = 0;
     memset(p->state, 0, sizeof(p->state));
     for (uint32_t k = 0; k <= FH_POOL_MAX_ORDER; k++)
         p->head[k] = FH_POOL_NONE;
@@ -68,17 +69,17 @@ order_of(uint32_t bytes)
     return last_page ? 32 - (uint32_t)__builtin_clz(last_page) : 0;
 }
 
-void *
-fh_pool_alloc(struct fh_pool *p, uint32_t bytes)
+/* A run of 2^@order pages out of the lists: its first page, or FH_POOL_NONE. */
+static uint32_t
+take_run(struct fh_pool *p, uint32_t order)
 {
-    const uint32_t order = order_of(bytes);
     uint32_t k = order;
     uint32_t i;
 
     while (k <= FH_POOL_MAX_ORDER && p->head[k] == FH_POOL_NONE)
         k++;
     if (k > FH_POOL_MAX_ORDER)
-        return NULL;
+        return FH_POOL_NONE;
     i = p->head[k];
     list_remove(p, k, i);
     while (k > order) {
@@ -86,17 +87,13 @@ fh_pool_alloc(struct fh_pool *p, uint32_t bytes)
         list_push(p, k, i + (1u << k));
     }
     p->state[i] = (uint8_t)order;
-    p->n_used += 1u << order;
-    return p->base + ((size_t)i << PAGE_SHIFT);
+    return i;
 }
 
-void
-fh_pool_free(struct fh_pool *p, void *run)
+/* Puts run @i of 2^@k pages back, joined with its free buddies. */
+static void
+put_run(struct fh_pool *p, uint32_t i, uint32_t k)
 {
-    uint32_t i = (uint32_t)(((uint8_t *)run - p->base) >> PAGE_SHIFT);
-    uint32_t k = p->state[i];
-
-    p->n_used -= 1u << k;
     for (; k < FH_POOL_MAX_ORDER; k++) {
         const uint32_t buddy = i ^ (1u << k);
 
@@ -106,4 +103,45 @@ fh_pool_free(struct fh_pool *p, void *run)
         i &= ~(1u << k);
     }
     list_push(p, k, i);
+}
+
+static void
+put_kept(struct fh_pool *p)
+{
+    while (p->n_kept)
+        put_run(p, p->kept[--p->n_kept], 0);
+}
+
+void *
+fh_pool_alloc(struct fh_pool *p, uint32_t bytes)
+{
+    const uint32_t order = order_of(bytes);
+    uint32_t i;
+
+    if (!order && p->n_kept) {
+        i = p->kept[--p->n_kept];
+    } else {
+        i = take_run(p, order);
+        if (i == FH_POOL_NONE && p->n_kept) {
+            put_kept(p);
+            i = take_run(p, order);
+        }
+        if (i == FH_POOL_NONE)
+            return NULL;
+    }
+    p->n_used += 1u << order;
+    return p->base + ((size_t)i << PAGE_SHIFT);
+}
+
+void
+fh_pool_free(struct fh_pool *p, void *run)
+{
+    const uint32_t i = (uint32_t)(((uint8_t *)run - p->base) >> PAGE_SHIFT);
+    const uint32_t k = p->state[i];
+
+    p->n_used -= 1u << k;
+    if (!k && p->n_kept < FH_POOL_KEPT)
+        p->kept[p->n_kept++] = (uint16_t)i;
+    else
+        put_run(p, i, k);
 }

@@ -8,6 +8,10 @@
  * each k; the state of a run in one byte per page.  O(1) in practice: at most
  * ten steps.
  *
+ * Single pages, which most requests want, are kept aside when they come back, a
+ * few of them and the last first: splitting and joining runs for each would
+ * cost more than all else here.  They go back when a longer run is not to be had.
+ *
  * Life: init > alloc/free; no deinit; the region is the caller's and is not
  * touched.  One thread.
  */
@@ -20,12 +24,15 @@ enum {
     FH_POOL_MIN_BYTES = 4096 << FH_POOL_MAX_ORDER,
     FH_POOL_MAX_PAGES = 4096, /* 16 MiB; bounds the tables below */
     FH_POOL_NONE = 0xffff,
+    FH_POOL_KEPT = 32, /* single pages: a ring of order 0 */
 };
 
 struct fh_pool {
     uint8_t *base;
     uint32_t n_pages; /* whole runs of the largest order */
     uint32_t n_used;
+    uint32_t n_kept;
+    uint16_t kept[FH_POOL_KEPT]; /* single pages that are free, a stack */
     uint16_t head[FH_POOL_MAX_ORDER + 1]; /* free runs, FH_POOL_NONE: none */
     uint16_t next[FH_POOL_MAX_PAGES];     /* of free runs, by first page */
     uint16_t prev[FH_POOL_MAX_PAGES];

@@ -15,6 +15,10 @@
  * beyond 2^32 its index would come round again (recovery.h, R4). */
 #define TOO_OLD (1u << 31)
 
+/* Whether CPUs are short costs two system calls to find out: no more often, and
+ * only who wants to know. */
+#define CROWD_NS 5000000ull
+
 static void
 count(uint64_t *counter, uint64_t n)
 {
@@ -33,6 +37,7 @@ fh_back_init(struct fh_back *b, struct fh_plat *plat)
     b->plat = plat;
     b->now_ns = 0;
     b->is_crowded = false;
+    b->crowd_ns = 0;
     b->n_copy_calls = 0;
     b->descs = (struct fh_copy_batch){ .n = 0 };
     b->in = (struct fh_copy_batch){ .n = 0 };
@@ -139,6 +144,16 @@ notify(struct fh_queue *q)
     count(&q->stats->notifies, 1);
 }
 
+static bool
+is_crowded(struct fh_back *b)
+{
+    if (b->now_ns >= b->crowd_ns) {
+        b->crowd_ns = b->now_ns + CROWD_NS;
+        b->is_crowded = fh_plat_cpu_wanted(b->plat);
+    }
+    return b->is_crowded;
+}
+
 /*
  * In the middle of a batch: the frontend may begin with the first answers.  It
  * is woken for them once, and not at all where CPUs are short: there it would
@@ -148,7 +163,7 @@ static void
 publish_early(struct fh_queue *q)
 {
     (void)show_answers(q);
-    if (!q->notify_due || q->notified_early || q->back->is_crowded)
+    if (!q->notify_due || q->notified_early || is_crowded(q->back))
         return;
     q->notified_early = true;
     notify(q);

@@ -85,7 +85,8 @@ struct fh_copy_batch {
 struct fh_back {
     struct fh_plat *plat;
     uint64_t now_ns;            /* of this turn, coarse */
-    bool is_crowded;            /* other processes want our CPU */
+    bool is_crowded;            /* other processes want our CPU; */
+    uint64_t crowd_ns;          /* when to ask again */
     struct fh_copy_batch descs; /* indirect descriptors, */
     struct fh_copy_batch in;    /* data from guests, */
     struct fh_copy_batch out;   /* data to guests */

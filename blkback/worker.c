@@ -7,9 +7,6 @@
  */
 #include "blkback/worker.h"
 
-/* Whether CPUs are short costs two system calls to find out: no more often. */
-#define CROWD_NS 5000000ull
-
 /* Idle grants are looked at no more often than this. */
 #define EXPIRE_MIN_NS 1000000000ull
 
@@ -22,7 +19,6 @@ fh_worker_init(struct fh_worker *w, struct fh_plat *plat)
     w->n_disks = 0;
     w->first = 0;
     w->n_turns = 0;
-    w->crowd_ns = 0;
     w->expire_ns = UINT64_MAX;
     w->fault = NULL;
     w->arg = NULL;
@@ -171,25 +167,13 @@ finish(struct fh_worker *w)
     return n;
 }
 
-static void
-look_around(struct fh_worker *w)
-{
-    struct fh_plat *p = w->back.plat;
-
-    w->back.now_ns = fh_plat_coarse_ns(p);
-    if (w->back.now_ns < w->crowd_ns)
-        return;
-    w->crowd_ns = w->back.now_ns + CROWD_NS;
-    w->back.is_crowded = fh_plat_cpu_wanted(p);
-}
-
 uint32_t
 fh_worker_turn(struct fh_worker *w)
 {
     uint32_t n;
 
     w->n_turns++;
-    look_around(w);
+    w->back.now_ns = fh_plat_coarse_ns(w->back.plat);
     n = reap(w);
     n += take_events(w);
     n += take(w);

@@ -39,7 +39,6 @@ struct fh_worker {
     uint32_t n_disks;
     uint32_t first;    /* queue to begin the next turn with */
     uint64_t n_turns;
-    uint64_t crowd_ns;  /* when to ask again whether CPUs are short */
     uint64_t expire_ns; /* when cached grants are next looked at */
     void (*fault)(struct fh_worker *w, struct fh_queue *q); /* broken ring;
                                          called once per queue; may be NULL */

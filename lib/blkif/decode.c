@@ -123,8 +123,8 @@ decode_direct(const struct fh_blkif_layout *at, const uint8_t *slot,
     fill(at, slot, op, n_sectors, req);
     req->n_segs = n;
     for (uint8_t i = 0; i < n; i++) {
-        memcpy(&req->segs[i], segs + i * sizeof(req->segs[i]),
-               sizeof(req->segs[i]));
+        __builtin_memcpy(&req->segs[i], segs + i * sizeof(req->segs[i]),
+                         sizeof(req->segs[i]));
         req->segs[i].reserved = 0; /* the peer's padding */
     }
     return 0;
@@ -247,8 +247,10 @@ fh_blkif_encode_response(enum fh_blkif_abi abi, uint64_t id, uint8_t wire_op,
     const struct fh_blkif_layout *at = fh_blkif_layout_of(abi);
     uint8_t *wire = buf;
 
-    memset(wire, 0, at->response); /* XSA-216: padding too */
     store64(wire, id);
+    /* XSA-216: padding too. */
+    for (uint32_t i = sizeof(id); i < at->response; i += 4)
+        store32(wire + i, 0);
     wire[at->response_op] = wire_op;
     store16(wire + at->response_status, (uint16_t)status);
 }

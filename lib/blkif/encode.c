@@ -109,7 +109,7 @@ encode_direct(const struct fh_blkif_layout *at, const struct fh_blkif_req *req,
                                          .first = req->segs[i].first,
                                          .last = req->segs[i].last};
 
-        memcpy(wire + at->segs + i * sizeof(seg), &seg, sizeof(seg));
+        __builtin_memcpy(wire + at->segs + i * sizeof(seg), &seg, sizeof(seg));
     }
 }
 

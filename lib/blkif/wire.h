@@ -3,9 +3,11 @@
 /*
  * Numbers in a slot's private copy, which need not be aligned.  The wire has
  * the byte order of the machine.  Also the choice of the layout.
+ *
+ * The builtin by name: freestanding code has no memcpy() that a compiler knows,
+ * and would call one for two bytes.
  */
 #include <stdint.h>
-#include <string.h>
 #include <freehold/blkif.h>
 #include "layout.h"
 
@@ -14,7 +16,7 @@ load16(const uint8_t *at)
 {
     uint16_t v;
 
-    memcpy(&v, at, sizeof(v));
+    __builtin_memcpy(&v, at, sizeof(v));
     return v;
 }
 
@@ -23,20 +25,26 @@ load64(const uint8_t *at)
 {
     uint64_t v;
 
-    memcpy(&v, at, sizeof(v));
+    __builtin_memcpy(&v, at, sizeof(v));
     return v;
 }
 
 static inline void
 store16(uint8_t *at, uint16_t v)
 {
-    memcpy(at, &v, sizeof(v));
+    __builtin_memcpy(at, &v, sizeof(v));
+}
+
+static inline void
+store32(uint8_t *at, uint32_t v)
+{
+    __builtin_memcpy(at, &v, sizeof(v));
 }
 
 static inline void
 store64(uint8_t *at, uint64_t v)
 {
-    memcpy(at, &v, sizeof(v));
+    __builtin_memcpy(at, &v, sizeof(v));
 }
 
 static inline const struct fh_blkif_layout *

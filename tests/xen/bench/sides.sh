@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
+# limit: 7200
 # The same I/O of the same guests by one backend after the other, in one boot.
 # bench.conf says which: sides, guests, cells, window_ms, ramp_ms.
+#
+# A side is a backend, or a way of freehold's with grants, and what it is served
+# with: "copy+nobroker", "persistent+nosandbox", "persistent+base" (another
+# build, to compare with).
 . /scenarios/bench.conf
 
 region=64m
@@ -113,7 +118,7 @@ $window_ms $ramp_ms $((g == 1 && !warming)) fio --name=j --filename=/dev/$2 --di
 
 # The disk's name in the guest.
 disk_of() {
-    case ${1%-base} in
+    case ${1%%+*} in
     qdisk) echo xvda ;;
     blkback) echo xvdb ;;
     persistent) echo xvdc ;;
@@ -125,7 +130,7 @@ disk_of() {
 
 line_of() {
     dev=/dev/nullb$(($2 - 1))
-    case ${1%-base} in
+    case ${1%%+*} in
     blkback) echo "phy:$dev,xvdb,w" ;;
     mem) echo "format=raw,vdev=xvdf,access=rw,script=block-freehold,target=mem:64m" ;;
     *) echo "format=raw,vdev=$(disk_of $1),access=rw,script=block-freehold,target=$dev" ;;
@@ -147,15 +152,28 @@ number_of() {
     esac
 }
 
-# A side that ends in -base is served by another build, to compare with.
-plug() {
+serve() {
+    args=$serve_args
     PATH=$path
-    case $1 in *-base) PATH=/base:$path ;; esac
-    case ${1%-base} in
+    for with in $(echo ${1#${1%%+*}} | tr + ' '); do
+        case $with in
+        base) PATH=/base:$path ;;
+        no*) args="$args --${with#no} off" ;;
+        *) give_up "$1: what is $with?" ;;
+        esac
+    done
+    case ${1%%+*} in
+    persistent | mem) ;;
+    *) args="$args --grants ${1%%+*}" ;;
+    esac
+    start_daemon $args
+}
+
+plug() {
+    case $1 in
     qdisk) return ;;
     blkback) insmod /mods/xen-blkback.ko ;;
-    persistent | mem) start_daemon $serve_args ;;
-    *) start_daemon --grants ${1%-base} $serve_args ;;
+    *) serve $1 ;;
     esac
     for g in $(seq $2); do
         xl block-attach g$g "$(line_of $1 $g)" ||
