@@ -71,10 +71,27 @@ rss_kib(pid_t pid)
     return pages * 4;
 }
 
+/* Some descriptors are closed by another thread, late on a busy machine. */
+static void
+descriptors_settle(void)
+{
+    char path[64];
+    long before, now = -1;
+    int n_same = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)world.hv);
+    for (int i = 0; i < 100 && n_same < 3; i++) {
+        before = now;
+        usleep(100000);
+        now = entries(path);
+        n_same = now == before ? n_same + 1 : 0;
+    }
+}
+
 static struct counts
 count(void)
 {
-    usleep(100000); /* some descriptors are closed by another thread */
+    descriptors_settle();
     struct counts c = { .rss_kib = rss_kib(world.hv) };
     char path[64];
 
