@@ -241,7 +241,8 @@ fh_gnt_pin_slowly(struct fh_gnt_ctx *ctx, struct fh_gnt_entry *e,
                          fh_gnt_forbidden(use), &lost);
         const int16_t status = pin_after(&q, e, step);
 
-        if (status == FH_GNT_PIN_BUSY)
+        /* DONE: the fast path's swap lost, or it saw another state */
+        if (status == FH_GNT_PIN_BUSY || step == FH_ENTRY_DONE)
             lost++;
         count_lost(ctx, caller, lost);
         if (status != FH_GNT_PIN_BUSY)
@@ -301,7 +302,8 @@ unpin(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
     uint64_t lost = 0;
 
     *step = fh_entry_unpin(&e->word, is_write, &lost);
-    count_lost(ctx, caller, lost);
+    /* the fast path did not do it: its swap lost, or the state has changed */
+    count_lost(ctx, caller, lost + (*step == FH_ENTRY_DONE));
     if (*step == FH_ENTRY_DONE)
         return NULL;
     if (fh_load_relaxed64(&e->word) & FH_ENTRY_TRANSITIVE)
