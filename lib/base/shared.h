@@ -29,6 +29,7 @@
 #endif
 
 /* A word that two parties share; in models an rl::atomic. */
+typedef uint8_t fh_word8;
 typedef uint16_t fh_word16;
 typedef uint32_t fh_word32;
 typedef uint64_t fh_word64;

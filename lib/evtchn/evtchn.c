@@ -1,53 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The port state machines.
+ * The port state machines: alloc, bind, close, send, status.
  *
  * Invariants: both ends of an interdomain channel name each other, and change
  * together under both domains' locks, taken in the order of the uids.  Each
- * end holds a reference on the other's domain.  No callback runs under a lock.
- * A port that is not open has no pending bit.
+ * end holds a reference on the other's domain.  No event is raised under a
+ * lock.  A port that is not open has no pending bit.  A port that waits names
+ * the one domain that may bind it by an id that is never reused, as soon as
+ * there has been such a domain.
  */
 #include "evtchn/internal.h"
 
 /* ---------------------------------------------------------------- locks -- */
 
-static void
-lock(struct fh_evtchn_domain *d)
-{
-    fh_port_lock(&d->lock);
-}
-
-static void
-unlock(struct fh_evtchn_domain *d)
-{
-    fh_port_unlock(&d->lock);
-}
-
 /* @a and @b may be one domain. */
 static void
 lock_two(struct fh_evtchn_domain *a, struct fh_evtchn_domain *b)
 {
-    lock(a->uid < b->uid ? a : b);
+    fh_ev_lock(a->uid < b->uid ? a : b);
     if (a != b)
-        lock(a->uid < b->uid ? b : a);
+        fh_ev_lock(a->uid < b->uid ? b : a);
 }
 
 static void
 unlock_two(struct fh_evtchn_domain *a, struct fh_evtchn_domain *b)
 {
-    unlock(a);
+    fh_ev_unlock(a);
     if (a != b)
-        unlock(b);
+        fh_ev_unlock(b);
 }
 
 /* ---------------------------------------------------------------- ports -- */
-
-/* The port, or NULL outside the table. */
-static struct fh_evtchn_port *
-port_at(struct fh_evtchn_domain *d, uint32_t port)
-{
-    return port && port < d->max_ports ? &d->ports[port] : NULL;
-}
 
 static uint64_t
 link_of(const struct fh_evtchn_port *p)
@@ -63,35 +46,21 @@ port_set(struct fh_evtchn_port *p, uint64_t link, struct fh_evtchn_domain *peer)
     fh_link_set(&p->link, link);
 }
 
-static uint64_t
-bit_of(uint32_t port)
-{
-    return 1ull << port % 64;
-}
-
-/* Sets the pending bit.  True: deliver. */
-static bool
-set_pending(struct fh_evtchn_domain *d, uint32_t port)
-{
-    return fh_bit_raise(&d->pending[port / 64], &d->masked[port / 64],
-                        bit_of(port));
-}
-
+/* Lets a frozen port wait for the domain @domid, which has @uid. */
 static void
-raise(struct fh_evtchn_domain *d, uint32_t port)
+port_wait(struct fh_evtchn_port *p, uint16_t domid, uint64_t uid)
 {
-    if (set_pending(d, port))
-        d->ops->deliver(d->hv, d, port);
+    p->uid = uid;
+    fh_link_set(&p->link, fh_link(EVTCHNSTAT_unbound, domid, 0));
 }
 
 /* ----------------------------------------------------------- open ports -- */
 
-/* Opens the lowest free port of locked @d in state @link.
- * Returns 0, FH_EINVAL or FH_ENOSPC. */
-static int
-open_locked(struct fh_evtchn_domain *d, uint64_t link, uint32_t bound_to,
-            struct fh_evtchn_domain *peer, uint32_t *port)
+int
+fh_port_open(struct fh_evtchn_domain *d, const struct fh_port_is *is,
+             uint32_t *port)
 {
+    struct fh_evtchn_port *p;
     uint32_t n;
 
     if (d->is_dying)
@@ -99,64 +68,93 @@ open_locked(struct fh_evtchn_domain *d, uint64_t link, uint32_t bound_to,
     n = fh_ports_take(d);
     if (!n)
         return FH_ENOSPC;
-    d->ports[n].bound_to = bound_to;
-    port_set(&d->ports[n], link, peer);
+    p = &d->ports[n];
+    if (d->form == FH_FORM_FIFO)
+        (void)fh_ev_held_take(d, n); /* the guest wrote it before FIFO */
+    p->bound_to = is->bound_to;
+    fh_store_relaxed32(&p->notify, is->notify);
+    if (fh_link_state(is->link) == EVTCHNSTAT_unbound)
+        port_wait(p, fh_link_domid(is->link), is->uid);
+    else
+        port_set(p, is->link, is->peer);
     *port = n;
     return 0;
 }
 
-static int
-open_port(struct fh_evtchn_domain *d, uint64_t link, uint32_t bound_to,
-          uint32_t *port)
+/* The id of the domain that is called @domid now, or 0. */
+static uint64_t
+uid_of(struct fh_evtchn_domain *d, uint16_t domid)
 {
-    int r;
+    struct fh_evtchn_domain *r;
+    uint64_t uid = 0;
 
-    lock(d);
-    r = open_locked(d, link, bound_to, NULL, port);
-    unlock(d);
-    return r;
+    if (domid == d->domid)
+        return d->uid;
+    r = domid < DOMID_FIRST_RESERVED ? d->ops->domain_get(d->hv, domid) : NULL;
+    if (r) {
+        uid = r->uid;
+        d->ops->domain_put(d->hv, r);
+    }
+    return uid;
+}
+
+void
+fh_port_unbound(struct fh_evtchn_domain *d, uint16_t remote,
+                struct fh_port_is *is)
+{
+    const uint16_t domid = remote == DOMID_SELF ? d->domid : remote;
+
+    *is = (struct fh_port_is){
+        .link = fh_link(EVTCHNSTAT_unbound, domid, 0),
+        .uid = uid_of(d, domid),
+        .notify = FH_NOTIFY_DEFAULT,
+    };
 }
 
 int
 fh_evtchn_alloc_unbound(struct fh_evtchn_domain *d, uint16_t remote,
                         uint32_t *port)
 {
-    const uint16_t domid = remote == DOMID_SELF ? d->domid : remote;
+    struct fh_port_is is;
+    int r;
 
-    return open_port(d, fh_link(EVTCHNSTAT_unbound, domid, 0), 0, port);
+    fh_port_unbound(d, remote, &is);
+    fh_ev_lock(d);
+    r = fh_port_open(d, &is, port);
+    fh_ev_unlock(d);
+    return r;
 }
 
-int
-fh_evtchn_bind_virq(struct fh_evtchn_domain *d, uint32_t virq, uint32_t *port)
+/* Whether locked @r's @rp waits for @d. */
+static bool
+waits_for(const struct fh_evtchn_port *rp, const struct fh_evtchn_domain *d)
 {
-    return open_port(d, fh_link(EVTCHNSTAT_virq, 0, 0), virq, port);
-}
-
-int
-fh_evtchn_bind_ipi(struct fh_evtchn_domain *d, uint32_t vcpu, uint32_t *port)
-{
-    return open_port(d, fh_link(EVTCHNSTAT_ipi, 0, 0), vcpu, port);
+    return link_of(rp) == fh_link(EVTCHNSTAT_unbound, d->domid, 0) &&
+           (!rp->uid || rp->uid == d->uid);
 }
 
 /* The other end, both domains locked; takes over the reference on @r. */
 static int
 bind_locked(struct fh_evtchn_domain *d, struct fh_evtchn_domain *r,
-            uint32_t remote_port, uint32_t *port, bool *deliver)
+            uint32_t remote_port, uint32_t *port)
 {
-    struct fh_evtchn_port *rp = port_at(r, remote_port);
+    struct fh_evtchn_port *rp = fh_port_at(r, remote_port);
+    const struct fh_port_is is = {
+        .link = fh_link(EVTCHNSTAT_interdomain, r->domid, remote_port),
+        .peer = r,
+        .notify = FH_NOTIFY_DEFAULT,
+    };
     uint32_t n;
     int ret;
 
-    if (!rp || link_of(rp) != fh_link(EVTCHNSTAT_unbound, d->domid, 0))
+    if (!rp || r->is_dying || !waits_for(rp, d))
         return FH_EINVAL;
-    ret = open_locked(d, fh_link(EVTCHNSTAT_interdomain, r->domid, remote_port),
-                      0, r, &n);
+    ret = fh_port_open(d, &is, &n);
     if (ret)
         return ret;
     d->ops->domain_hold(d->hv, d);
-    fh_link_freeze(&rp->link);
+    fh_link_freeze(&rp->link, FH_LINK_BUSY);
     port_set(rp, fh_link(EVTCHNSTAT_interdomain, d->domid, n), d);
-    *deliver = set_pending(d, n);
     *port = n;
     return 0;
 }
@@ -167,7 +165,6 @@ fh_evtchn_bind_interdomain(struct fh_evtchn_domain *d, uint16_t remote,
 {
     struct fh_evtchn_domain *r = NULL;
     uint32_t n = 0;
-    bool deliver = false;
     int ret;
 
     if (remote == DOMID_SELF || remote == d->domid) {
@@ -177,17 +174,17 @@ fh_evtchn_bind_interdomain(struct fh_evtchn_domain *d, uint16_t remote,
         r = d->ops->domain_get(d->hv, remote);
     }
     if (!r)
-        return FH_ENOENT;
+        return FH_ESRCH;
     lock_two(d, r);
-    ret = bind_locked(d, r, remote_port, &n, &deliver);
+    ret = bind_locked(d, r, remote_port, &n);
     unlock_two(d, r);
     if (ret) {
         d->ops->domain_put(d->hv, r);
         return ret;
     }
     *port = n;
-    if (deliver)
-        d->ops->deliver(d->hv, d, n);
+    /* What was sent before the bind was swallowed: look. */
+    fh_ev_raise_own(d, n);
     return 0;
 }
 
@@ -199,9 +196,14 @@ free_locked(struct fh_evtchn_domain *d, uint32_t port)
 {
     struct fh_evtchn_port *p = &d->ports[port];
 
-    fh_link_freeze(&p->link);
+    fh_link_freeze(&p->link, FH_LINK_FROZEN);
+    fh_virq_forget(d, port);
+    if (fh_port_is_consumed(p))
+        d->n_consumed--;
+    else
+        fh_ev_clear(d, port);
+    fh_store_relaxed32(&p->notify, FH_NOTIFY_DEFAULT);
     port_set(p, fh_link(EVTCHNSTAT_closed, 0, 0), NULL);
-    (void)fh_bit_consume(&d->pending[port / 64], bit_of(port));
     fh_ports_give(d, port);
 }
 
@@ -216,14 +218,14 @@ lock_ends(struct fh_evtchn_domain *d, const struct fh_evtchn_port *p)
     struct fh_evtchn_domain *peer;
 
     for (;;) {
-        lock(d);
+        fh_ev_lock(d);
         peer = fh_link_state(link_of(p)) == EVTCHNSTAT_interdomain ? p->peer
                                                                    : NULL;
         if (peer)
             d->ops->domain_hold(d->hv, peer);
         if (!peer || peer == d)
             return peer;
-        unlock(d);
+        fh_ev_unlock(d);
         lock_two(d, peer);
         if (fh_link_state(link_of(p)) == EVTCHNSTAT_interdomain &&
             p->peer == peer)
@@ -244,79 +246,84 @@ close_ends(struct fh_evtchn_domain *d, uint32_t port,
 
     if (peer) {
         rp = &peer->ports[remote_port];
-        fh_link_freeze(&rp->link);
-        port_set(rp, fh_link(EVTCHNSTAT_unbound, d->domid, 0), NULL);
+        fh_link_freeze(&rp->link, FH_LINK_BUSY);
+        port_wait(rp, d->domid, d->uid);
     }
     free_locked(d, port);
     return remote_port;
 }
 
-int
-fh_evtchn_close(struct fh_evtchn_domain *d, uint32_t port)
+static bool
+may_close(const struct fh_evtchn_port *p, enum fh_close_what what)
 {
-    struct fh_evtchn_port *p = port_at(d, port);
+    if (fh_link_state(link_of(p)) == EVTCHNSTAT_closed)
+        return false;
+    return what == FH_CLOSE_ANY ||
+           fh_port_is_consumed(p) == (what == FH_CLOSE_CONSUMED);
+}
+
+int
+fh_port_close(struct fh_evtchn_domain *d, uint32_t port,
+              enum fh_close_what what)
+{
+    struct fh_evtchn_port *p = fh_port_at(d, port);
     struct fh_evtchn_domain *peer;
-    uint32_t remote_port;
+    uint32_t remote_port = 0;
+    bool is_closed;
 
     if (!p)
         return FH_EINVAL;
     peer = lock_ends(d, p);
-    if (fh_link_state(link_of(p)) == EVTCHNSTAT_closed) {
-        unlock(d);
-        return FH_EINVAL;
+    is_closed = may_close(p, what);
+    if (is_closed)
+        remote_port = close_ends(d, port, peer);
+    fh_ev_unlock(d);
+    if (peer && peer != d)
+        fh_ev_unlock(peer);
+    if (peer && is_closed) {
+        if (d->ops->unbound)
+            d->ops->unbound(d->hv, peer, remote_port);
+        d->ops->domain_put(d->hv, peer); /* our end's */
+        d->ops->domain_put(d->hv, d);    /* the other end's */
     }
-    remote_port = close_ends(d, port, peer);
-    unlock(d);
-    if (!peer)
-        return 0;
-    if (peer != d)
-        unlock(peer);
-    if (d->ops->unbound)
-        d->ops->unbound(d->hv, peer, remote_port);
-    d->ops->domain_put(d->hv, peer); /* lock_ends() */
-    d->ops->domain_put(d->hv, peer); /* our end's */
-    d->ops->domain_put(d->hv, d);    /* the other end's */
-    return 0;
+    if (peer)
+        d->ops->domain_put(d->hv, peer); /* lock_ends() */
+    return is_closed ? 0 : FH_EINVAL;
 }
 
 int
-fh_evtchn_close_all(struct fh_evtchn_domain *d, uint32_t budget,
-                    uint32_t *cursor)
+fh_evtchn_close(struct fh_evtchn_domain *d, uint32_t port)
 {
-    uint32_t port = *cursor ? *cursor : 1;
-
-    lock(d);
-    d->is_dying = 1;
-    unlock(d);
-    for (; port < d->max_ports && budget; port++, budget--) {
-        if (fh_link_state(link_of(&d->ports[port])) != EVTCHNSTAT_closed &&
-            fh_evtchn_close(d, port))
-            continue; /* somebody closed it first */
-    }
-    *cursor = port;
-    return port < d->max_ports ? FH_EVTCHN_E_PREEMPTED : 0;
+    return fh_port_close(d, port, FH_CLOSE_GUESTS);
 }
 
 /* ----------------------------------------------------------------- send -- */
 
-int
-fh_evtchn_send(struct fh_evtchn_domain *d, uint32_t port)
+/* @is_consumer: by the hypervisor, whose port it then must be. */
+static int
+send(struct fh_evtchn_domain *d, uint32_t port, bool is_consumer)
 {
-    struct fh_evtchn_port *p = port_at(d, port);
+    struct fh_evtchn_port *p = fh_port_at(d, port);
     uint64_t link;
     int r = 0;
 
     if (!p)
         return FH_EINVAL;
-    link = fh_link_enter(&p->link);
+    link = fh_link_try(&p->link);
+    if (link & FH_LINK_BUSY)
+        return link & FH_LINK_CLOSING ? FH_EINVAL : 0;
     switch (fh_link_state(link)) {
     case EVTCHNSTAT_interdomain:
-        raise(p->peer, fh_link_port(link));
+        if (fh_port_is_consumed(p) == is_consumer)
+            fh_ev_raise(p->peer, fh_link_port(link));
+        else
+            r = FH_EINVAL;
         break;
     case EVTCHNSTAT_ipi:
-        raise(d, port);
+        fh_ev_raise(d, port);
         break;
     case EVTCHNSTAT_unbound:
+        r = fh_port_is_consumed(p) == is_consumer ? 0 : FH_EINVAL;
         break;
     case EVTCHNSTAT_closed:
     case EVTCHNSTAT_pirq:
@@ -329,9 +336,21 @@ fh_evtchn_send(struct fh_evtchn_domain *d, uint32_t port)
 }
 
 int
+fh_evtchn_send(struct fh_evtchn_domain *d, uint32_t port)
+{
+    return send(d, port, false);
+}
+
+int
+fh_evtchn_consumer_send(struct fh_evtchn_domain *d, uint32_t port)
+{
+    return send(d, port, true);
+}
+
+int
 fh_evtchn_raise(struct fh_evtchn_domain *d, uint32_t port)
 {
-    struct fh_evtchn_port *p = port_at(d, port);
+    struct fh_evtchn_port *p = fh_port_at(d, port);
     uint32_t state;
 
     if (!p)
@@ -339,28 +358,22 @@ fh_evtchn_raise(struct fh_evtchn_domain *d, uint32_t port)
     state = fh_link_state(fh_link_enter(&p->link));
     if (state == EVTCHNSTAT_virq || state == EVTCHNSTAT_ipi ||
         state == EVTCHNSTAT_interdomain)
-        raise(d, port);
+        fh_ev_raise(d, port);
     else
         state = EVTCHNSTAT_closed;
     fh_link_leave(&p->link);
     return state == EVTCHNSTAT_closed ? FH_EINVAL : 0;
 }
 
-/* ------------------------------------------------------ bits and status -- */
+/* --------------------------------------------------------------- status -- */
 
-int
-fh_evtchn_status(struct fh_evtchn_domain *d, uint32_t port,
-                 struct evtchn_status *out)
+static void
+status_locked(const struct fh_evtchn_port *p, struct evtchn_status *out)
 {
-    struct fh_evtchn_port *p = port_at(d, port);
-    uint64_t link;
+    const uint64_t link = link_of(p);
 
-    if (!p)
-        return FH_EINVAL;
-    lock(d);
-    link = link_of(p);
     out->status = fh_link_state(link);
-    out->vcpu = 0;
+    out->vcpu = fh_notify_vcpu(fh_load_relaxed32(&p->notify));
     switch (out->status) {
     case EVTCHNSTAT_unbound:
         out->u.unbound.dom = fh_link_domid(link);
@@ -372,57 +385,23 @@ fh_evtchn_status(struct fh_evtchn_domain *d, uint32_t port,
     case EVTCHNSTAT_virq:
         out->u.virq = p->bound_to;
         break;
-    case EVTCHNSTAT_ipi:
-        out->vcpu = p->bound_to;
-        break;
     }
-    unlock(d);
-    return 0;
 }
 
 int
-fh_evtchn_mask(struct fh_evtchn_domain *d, uint32_t port)
+fh_evtchn_status(struct fh_evtchn_domain *d, uint32_t port,
+                 struct evtchn_status *out)
 {
-    if (!port_at(d, port))
+    struct fh_evtchn_port *p = fh_port_at(d, port);
+    int r = FH_EACCES;
+
+    if (!p)
         return FH_EINVAL;
-    fh_fetch_or64(&d->masked[port / 64], bit_of(port));
-    return 0;
-}
-
-int
-fh_evtchn_unmask(struct fh_evtchn_domain *d, uint32_t port)
-{
-    if (!port_at(d, port))
-        return FH_EINVAL;
-    if (fh_bit_unmask(&d->pending[port / 64], &d->masked[port / 64],
-                      bit_of(port)))
-        d->ops->deliver(d->hv, d, port);
-    return 0;
-}
-
-int
-fh_evtchn_pending(struct fh_evtchn_domain *d, uint32_t port, bool consume,
-                  bool *is_pending)
-{
-    uint64_t *word;
-
-    if (!port_at(d, port))
-        return FH_EINVAL;
-    word = &d->pending[port / 64];
-    *is_pending = consume ? fh_bit_consume(word, bit_of(port))
-                          : (fh_load_acquire64(word) & bit_of(port)) != 0;
-    return 0;
-}
-
-uint32_t
-fh_evtchn_next(struct fh_evtchn_domain *d)
-{
-    for (uint32_t i = 0; i * 64 < d->max_ports; i++) {
-        const uint64_t ready = fh_load_acquire64(&d->pending[i]) &
-                               ~fh_load_relaxed64(&d->masked[i]);
-
-        if (ready)
-            return i * 64 + (uint32_t)__builtin_ctzll(ready);
+    fh_ev_lock(d);
+    if (!fh_port_is_consumed(p)) {
+        status_locked(p, out);
+        r = 0;
     }
-    return 0;
+    fh_ev_unlock(d);
+    return r;
 }

@@ -6,6 +6,7 @@
  *
  *   bits  0..3   state, EVTCHNSTAT_*
  *   bit   4      BUSY: the port is being changed, senders keep out
+ *   bit   5      CLOSING: besides, it will be closed
  *   bits  8..23  senders that are using the port right now
  *   bits 24..39  domid of the other side (unbound: who may bind)
  *   bits 40..63  port of the other side
@@ -14,12 +15,20 @@
  * changes what the link stands for, and sets the new link.  A sender counts
  * itself in, which keeps everything as it is, and out.
  *
+ * A send that meets BUSY need not wait.  Either the port is closing, then it
+ * came after the close.  Or the other end is: then it came after that, and an
+ * unbound port swallows it.  Or the port is being bound: then it came before
+ * that, and was swallowed too, but the binder's end becomes pending once the
+ * link is set, and the sender's data is seen there (P5).
+ *
  * Model: tests/model/evtchn.cc compiles this file.
  */
 #include "base/shared.h"
 
 #define FH_LINK_STATE     0xfull
 #define FH_LINK_BUSY      (1ull << 4)
+#define FH_LINK_CLOSING   (1ull << 5)
+#define FH_LINK_FROZEN    (FH_LINK_BUSY | FH_LINK_CLOSING)
 #define FH_LINK_SENDER    (1ull << 8)
 #define FH_LINK_SENDERS   (0xffffull << 8)
 #define FH_LINK_DOMID_BIT 24
@@ -73,15 +82,16 @@ fh_port_unlock(fh_word32 *lock)
 static inline uint64_t
 fh_link_look(const fh_word64 *w)
 {
-    return fh_load_relaxed64(w) & ~(FH_LINK_BUSY | FH_LINK_SENDERS);
+    return fh_load_relaxed64(w) & ~(FH_LINK_FROZEN | FH_LINK_SENDERS);
 }
 
-/* Keeps senders out and waits until those inside have left.  They do nothing
- * but set bits and call deliver, so the wait is short. */
+/* Keeps senders out (@how: BUSY, or FROZEN to close) and waits until those
+ * inside have left.  They do nothing but set bits and call deliver, so the wait
+ * is short; nobody comes in who has seen BUSY. */
 static inline void
-fh_link_freeze(fh_word64 *w)
+fh_link_freeze(fh_word64 *w, uint64_t how)
 {
-    fh_fetch_or64(w, FH_LINK_BUSY);
+    fh_fetch_or64(w, how);
     /* P1 acquire, pairs with P4: what senders did is done. */
     while (fh_load_acquire64(w) & FH_LINK_SENDERS)
         fh_cpu_relax();
@@ -99,21 +109,41 @@ fh_link_set(fh_word64 *w, uint64_t link)
         ;
 }
 
-/* Counts the caller in as a sender; the link holds still until
- * fh_link_leave(). */
+/*
+ * Counts the caller in as a sender; the link holds still until
+ * fh_link_leave().  With BUSY in the answer the caller is not in, and is
+ * ordered before the change that is under way.
+ */
+static inline uint64_t
+fh_link_try(fh_word64 *w)
+{
+    uint64_t link;
+
+    for (;;) {
+        if (!(fh_load_relaxed64(w) & FH_LINK_BUSY)) {
+            /* P3 acquire, pairs with P2. */
+            link = fh_fetch_add64(w, FH_LINK_SENDER);
+            if (link & FH_LINK_BUSY)
+                fh_fetch_add64(w, 0 - FH_LINK_SENDER);
+            return link;
+        }
+        /* P5 release, pairs with P2: who sets the new link, and then raises
+         * the event of a bind, has seen what we wrote before the send. */
+        link = fh_fetch_add64(w, 0);
+        if (link & FH_LINK_BUSY)
+            return link;
+    }
+}
+
+/* As fh_link_try(), but waits for a change to be over. */
 static inline uint64_t
 fh_link_enter(fh_word64 *w)
 {
-    for (;;) {
-        /* P3 acquire, pairs with P2. */
-        const uint64_t link = fh_fetch_add64(w, FH_LINK_SENDER);
+    uint64_t link;
 
-        if (!(link & FH_LINK_BUSY))
-            return link;
-        fh_fetch_add64(w, 0 - FH_LINK_SENDER);
-        while (fh_load_relaxed64(w) & FH_LINK_BUSY)
-            fh_cpu_relax();
-    }
+    while ((link = fh_link_try(w)) & FH_LINK_BUSY)
+        fh_cpu_relax();
+    return link;
 }
 
 static inline void

@@ -118,7 +118,7 @@ struct evtchn_suite : rl::test_suite<evtchn_suite, N_THREADS> {
         fh_port_lock(&lock);
         at("-");
         n_changes($) = n_changes($) + 1;
-        fh_link_freeze(&link);
+        fh_link_freeze(&link, FH_LINK_BUSY);
         peer($) = 2 + me;
         at("P2");
         fh_link_set(&link, fh_link(2, 1, 2 + me));
