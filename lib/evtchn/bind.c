@@ -131,7 +131,14 @@ fh_evtchn_bind_vcpu(struct fh_evtchn_domain *d, uint32_t port, uint32_t vcpu)
         fh_store_relaxed32(&p->notify,
                            FH_NOTIFY(vcpu, fh_notify_priority(p->notify)));
     fh_ev_unlock(d);
-    return is_free_to ? 0 : FH_EINVAL;
+    if (!is_free_to)
+        return FH_EINVAL;
+    /* G2 full fence, pairs with G1 in fifo.c: an event that waits for the old
+     * vCPU's control block need not, perhaps. */
+    fh_fence_full();
+    if (fh_load_relaxed32(&d->form) == FH_FORM_FIFO)
+        fh_fifo_replay_port(d, port);
+    return 0;
 }
 
 int

@@ -185,6 +185,15 @@ unmask_2l(struct fh_evtchn_domain *d, uint32_t port)
         tell_2l(d, port, vcpu, info, fh_2l_unmask(&b));
 }
 
+static void
+clear_2l(struct fh_evtchn_domain *d, uint32_t port)
+{
+    struct fh_2l b;
+
+    if (bits_at(d, port, NULL, &b))
+        (void)fh_fetch_and32(b.pending, ~b.bit);
+}
+
 void
 fh_ev_2l_to_held(struct fh_evtchn_domain *d)
 {
@@ -194,9 +203,28 @@ fh_ev_2l_to_held(struct fh_evtchn_domain *d)
     /* F2 full fence, pairs with F1: the form before the bits. */
     fh_fence_full();
     for (uint32_t port = 0; port < n_ports && port < d->max_ports; port += 32) {
-        const uint64_t bits = fh_load_acquire32(pending + port / 8);
+        const uint64_t bits = fh_exchange32(pending + port / 8, 0);
 
         (void)fh_fetch_or64(&d->pending[port / 64], bits << port % 64);
+    }
+}
+
+void
+fh_ev_2l_clear(struct fh_evtchn_domain *d)
+{
+    const uint32_t sel = d->is_32bit ? FH_SEL_OFFSET_32 : FH_SEL_OFFSET_64;
+    const uint32_t n_ports = d->is_32bit ? FH_2L_PORTS_32 : FH_2L_PORTS_64;
+    FH_SHARED uint8_t *pending = d->shared_info + FH_PENDING_OFFSET, *info;
+
+    for (uint32_t port = 0; port < n_ports; port += 32)
+        fh_store_relaxed32(pending + port / 8, 0);
+    for (uint32_t i = 0; i < d->n_vcpus; i++) {
+        info = fh_ev_info(d, i);
+        if (!info)
+            continue;
+        fh_store_relaxed32(info + sel, 0);
+        if (!d->is_32bit)
+            fh_store_relaxed32(info + sel + 4, 0);
     }
 }
 
@@ -269,13 +297,11 @@ void
 fh_ev_clear(struct fh_evtchn_domain *d, uint32_t port)
 {
     FH_SHARED uint32_t *word;
-    struct fh_2l b;
 
     (void)fh_bit_consume(&d->pending[port / 64], fh_port_bit(port));
     switch (d->form) {
     case FH_FORM_2L:
-        if (bits_at(d, port, NULL, &b))
-            (void)fh_fetch_and32(b.pending, ~b.bit);
+        clear_2l(d, port);
         break;
     case FH_FORM_FIFO:
         word = fh_fifo_word(d, port);

@@ -213,9 +213,8 @@ fh_fifo_unmask_port(struct fh_evtchn_domain *d, uint32_t port)
 
 /* ---------------------------------------------------------------- replay -- */
 
-/* Raises @port if its event waits. */
-static void
-replay_port(struct fh_evtchn_domain *d, uint32_t port)
+void
+fh_fifo_replay_port(struct fh_evtchn_domain *d, uint32_t port)
 {
     struct fh_evtchn_port *p = fh_port_at(d, port);
 
@@ -241,7 +240,7 @@ replay_word(struct fh_evtchn_domain *d, uint32_t first, uint32_t vcpu)
 
         if (vcpu == UINT32_MAX || (fh_port_at(d, port) &&
                                    fh_notify_vcpu(queue_of(d, port)) == vcpu))
-            replay_port(d, port);
+            fh_fifo_replay_port(d, port);
     }
 }
 
@@ -387,6 +386,7 @@ fh_fifo_leave(struct fh_evtchn_domain *d)
         for (unsigned q = 0; q < EVTCHN_FIFO_MAX_QUEUES; q++)
             v->tail[q] = 0;
     }
+    fh_ev_2l_clear(d);
     fh_store_release32(&d->form, FH_FORM_2L);
     fh_ports_unbusy(d);
 }

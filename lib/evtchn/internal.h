@@ -155,6 +155,10 @@ fh_ev_info(struct fh_evtchn_domain *d, uint32_t vcpu);
 /* The 2-level pending bits go where FIFO keeps what has no word yet. */
 void
 fh_ev_2l_to_held(struct fh_evtchn_domain *d);
+/* No port is open that a guest can use: the bits and selectors that events left
+ * there while the domain was FIFO would hide the next ones. */
+void
+fh_ev_2l_clear(struct fh_evtchn_domain *d);
 
 /* --------------------------------------------------- FIFO (fifo.c) -------- */
 
@@ -166,6 +170,9 @@ bool
 fh_fifo_raise(struct fh_evtchn_domain *d, uint32_t port);
 void
 fh_fifo_unmask_port(struct fh_evtchn_domain *d, uint32_t port);
+/* Raises @port again if its event waits for a page or a control block. */
+void
+fh_fifo_replay_port(struct fh_evtchn_domain *d, uint32_t port);
 /* Looks again at the events that waited, on from where @vcpu's init_control
  * was preempted.  0 or FH_EVTCHN_E_PREEMPTED. */
 int
