@@ -4,6 +4,9 @@
  * Bounds of the event channels' loops, and the layout of what the guest shares
  * with them where the public headers know only the builder's own width.
  */
+#include <stddef.h>
+#include <stdint.h>
+
 #include <xen/xen.h>
 #include <xen/event_channel.h>
 

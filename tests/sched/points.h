@@ -21,6 +21,7 @@ sched_wait(void);
  *   2  the granter's entry's and the fresh slots' (32 bits)
  *   3  the withdrawal of the marks (16 bits, and)
  *   4  the addition that publishes a writer (64 bits)
+ *   5  the or (32 bits): of event channels' pending bits and words
  */
 #ifndef SCHED_MUTANT
 #define SCHED_MUTANT 0
@@ -64,6 +65,16 @@ sched_torn_add64(FH_SHARED void *p, uint64_t v)
     return was;
 }
 
+static inline uint32_t
+sched_torn_or32(FH_SHARED void *p, uint32_t v)
+{
+    const uint32_t was = fh_load_relaxed32(p);
+
+    sched_point(p, true);
+    fh_store_relaxed32(p, was | v);
+    return was;
+}
+
 /* A macro's own name is not expanded again. */
 #define SCHED_R_(p, call) (sched_point(p, false), call)
 #define SCHED_W_(p, call) (sched_point(p, true), call)
@@ -87,11 +98,16 @@ sched_torn_add64(FH_SHARED void *p, uint64_t v)
 #define fh_store_release32(p, v) SCHED_W_(p, fh_store_release32(p, v))
 #define fh_store_release64(p, v) SCHED_W_(p, fh_store_release64(p, v))
 #define fh_fetch_or16(p, v) SCHED_W_(p, fh_fetch_or16(p, v))
+#if SCHED_MUTANT == 5
+#define fh_fetch_or32(p, v) SCHED_W_(p, sched_torn_or32(p, v))
+#else
 #define fh_fetch_or32(p, v) SCHED_W_(p, fh_fetch_or32(p, v))
+#endif
 #define fh_fetch_or64(p, v) SCHED_W_(p, fh_fetch_or64(p, v))
 #define fh_fetch_and32(p, v) SCHED_W_(p, fh_fetch_and32(p, v))
 #define fh_fetch_and64(p, v) SCHED_W_(p, fh_fetch_and64(p, v))
 #define fh_fetch_add32(p, v) SCHED_W_(p, fh_fetch_add32(p, v))
+#define fh_exchange8(p, v) SCHED_W_(p, fh_exchange8(p, v))
 #define fh_exchange32(p, v) SCHED_W_(p, fh_exchange32(p, v))
 #define fh_exchange64(p, v) SCHED_W_(p, fh_exchange64(p, v))
 #define fh_cas16(p, e, v) SCHED_W_(p, fh_cas16(p, e, v))

@@ -15,7 +15,9 @@
 #define EV_DOMS  3
 #define EV_VCPUS 3
 #define EV_PAGES 8 /* gfn 1 .. 8 */
+#ifndef EV_PORTS_MAX
 #define EV_PORTS_MAX 6000
+#endif
 
 struct ev_guest {
     struct fh_evtchn_domain d; /* first: a domain is its guest */
@@ -23,7 +25,7 @@ struct ev_guest {
     uint8_t vcpu_info[EV_VCPUS][64] __attribute__((aligned(64)));
     uint8_t page[EV_PAGES + 1][4096] __attribute__((aligned(4096)));
     struct fh_evtchn_vcpu vcpus[EV_VCPUS];
-    uint8_t mem[6000 * 40 + 16384] __attribute__((aligned(64)));
+    uint8_t mem[EV_PORTS_MAX * 40 + 2048] __attribute__((aligned(64)));
     bool page_used[EV_PAGES + 1];
     uint32_t refs;
     uint32_t n_kicks[EV_VCPUS], n_wakes, n_consumed, consumed_port, n_unbound;

@@ -4,7 +4,7 @@
  * What the tests of event channels' rules have in common: three guests a, b
  * and c, set up 2-level or FIFO, and their hypercalls.
  */
-#include "evtchn/guest.h"
+#include "tests/unit/evtchn/guest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "evtchn/fifo.h"
 #include "evtchn/internal.h"
 #include "evtchn/limits.h"
-#include "expect.h"
+#include "tests/unit/expect.h"
 
 #define N_PORTS 5000
 
