@@ -66,7 +66,7 @@ take_frame(const struct fh_gnt_pin_req *q, struct fh_gnt_entry *e,
         ops->frame_put(q->ctx->hv, e->granter, frame.mfn);
         return GNTST_general_error;
     }
-    e->mfn = frame.mfn;
+    fh_store_relaxed64(&e->mfn, frame.mfn); /* fh_gnt_map_at() may look */
     e->start = claim->start;
     e->length = claim->length;
     return GNTST_okay;

@@ -5,6 +5,8 @@
  */
 #include "grant/world.h"
 
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "expect.h"
@@ -258,7 +260,67 @@ map_at__follows_a_stale_word_to_nothing(void **state)
     EXPECT_EQ(unmap(f, b, 4), 0);
 }
 
-/* ------------------------------------------------------ the I/O count -- */
+enum { ROUNDS = 4000, ASKERS = 2 };
+
+struct asker {
+    pthread_t thread;
+    struct fixture *f;
+    uint32_t stop;
+    uint64_t found;
+};
+
+static void *
+ask(void *arg)
+{
+    struct asker *a = arg;
+    struct fixture *f = a->f;
+
+    while (!fh_load_acquire32(&a->stop)) {
+        for (uint32_t slot = 0; slot < 8; slot++) {
+            struct fh_gnt_map_info info;
+
+            if (fh_gnt_map_at(&f->ctx, &f->mapper->gnt, world_addr(slot),
+                              &info))
+                continue;
+            a->found++;
+            if (info.host_addr != world_addr(slot) ||
+                info.mfn != 0x1000 + info.ref - 8)
+                abort();
+        }
+    }
+    return NULL;
+}
+
+/* Whole answers only, while the mappings come and go. */
+static void
+map_at__beside_maps_and_unmaps(void **state)
+{
+    struct fixture *f = *state;
+    struct asker askers[ASKERS] = { { 0 } };
+    uint32_t h[8] = { 0 };
+
+    for (int i = 0; i < ASKERS; i++) {
+        askers[i].f = f;
+        EXPECT_EQ(pthread_create(&askers[i].thread, NULL, ask, &askers[i]), 0);
+    }
+    for (uint32_t n = 0; n < ROUNDS; n++) {
+        const uint32_t slot = n % 8;
+        struct gnttab_map_grant_ref op = map_op(8 + n % 21, slot);
+        struct gnttab_unmap_grant_ref u = { .handle = h[slot],
+                                            .host_addr = op.host_addr };
+
+        if (n >= 8)
+            EXPECT_EQ(fh_gnt_unmap_one(&f->ctx, &f->mapper->gnt, &u), 0);
+        EXPECT_EQ(fh_gnt_map_one(&f->ctx, &f->mapper->gnt, &op), 0);
+        h[slot] = op.handle;
+    }
+    for (int i = 0; i < ASKERS; i++) {
+        fh_store_release32(&askers[i].stop, 1);
+        pthread_join(askers[i].thread, NULL);
+    }
+}
+
+/* --------------------------------------------------------- the I/O count -- */
 
 /* XSA-394: it lives and dies with its handle, not with a part of it. */
 static void
@@ -305,6 +367,7 @@ main(void)
         TEST(map_at__wants_unmap_to_name_the_address_of_its_map),
         TEST(map_at__of_an_address_that_was_mapped_over),
         TEST(map_at__follows_a_stale_word_to_nothing),
+        TEST(map_at__beside_maps_and_unmaps),
         TEST(iommu__counts_once_per_handle),
     };
 
