@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # An unmodified Linux PV guest lives on a Freehold disk: filesystem, files,
 # fio with verification; what dom0 finds in the image is what the guest saw.
-# limit: 480
+# limit: 600
 
 truncate -s 24M /tmp/disk.img
 check "the daemon starts" start_daemon

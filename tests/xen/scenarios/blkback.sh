@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # xen-blkback is loaded as well, and answers first: the script takes our disks
 # from it, its own go on in the same guest.
-# limit: 480
+# limit: 600
 
 insmod /mods/xen-blkback.ko
 insmod /mods/brd.ko rd_nr=1 rd_size=8192 2>/dev/null

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # One guest, a disk attached and detached for each set of features: ring orders
 # 0 to 4, persistent grants and grant copy, direct and indirect requests.
-# limit: 420
+# limit: 600
 
 steps=0:1:11+1:0:32+2:1:64+3:0:11+4:1:32
 check "the daemon starts" start_daemon

@@ -2,7 +2,7 @@
 # A worker that its guest has taken over: what it can do to another guest.
 # The intruder makes g1's worker reach for a page that g2 granted to dom0: its
 # xenstore ring, reference 1.
-# limit: 300
+# limit: 600
 
 # field NAME: of the only worker, or nothing.
 field() {

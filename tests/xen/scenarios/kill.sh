@@ -3,7 +3,7 @@
 # persistent grants on a file and on a slow device, grant copy on a file.  The
 # guest sees a pause, no error, and the right bytes; and no grant of it stays
 # mapped.
-# limit: 420
+# limit: 600
 
 insmod /mods/brd.ko rd_nr=1 rd_size=8192
 insmod /mods/dm-mod.ko

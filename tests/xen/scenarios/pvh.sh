@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # A PVH guest on a Freehold disk.
-# limit: 300
+# limit: 600
 # clock: may leap forward under emulation while such a guest runs
 
 truncate -s 16M /tmp/p.img

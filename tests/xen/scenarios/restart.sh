@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The daemon is killed under a guest's verified writes, alone and together with
 # its worker, and started again: the guest sees no error and the right bytes.
-# limit: 420
+# limit: 600
 
 truncate -s 8M /tmp/r.img
 check "the daemon starts" start_daemon

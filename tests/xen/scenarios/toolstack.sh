@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # xl's verbs on disks of ours: create, block-list, block-attach, block-detach,
 # reboot, shutdown, destroy; and `freehold attach` beside them.
-# limit: 420
+# limit: 600
 
 truncate -s 8M /tmp/t1.img /tmp/t2.img /tmp/t3.img
 check "the daemon starts" start_daemon
