@@ -315,14 +315,12 @@ fh_hv_main(int argc, char **argv)
         .n_threads = UINT32_MAX,
     };
     /* Everything hangs on it; the process's end takes it down. */
-    static struct fh_hv *hv;
+    static struct fh_hv the_hv;
+    struct fh_hv *hv = &the_hv;
     int r = options_parse(&o, argc, argv);
 
     if (r >= 0)
         return r;
-    hv = calloc(1, sizeof(*hv));
-    if (!hv)
-        return 1;
     if (fh_hv_rundir_open(o.name, o.run_dir, o.lib_dir, hv->run_dir,
                           sizeof(hv->run_dir), &hv->lock_fd))
         return 1;
