@@ -329,7 +329,9 @@ struct fh_gnt_stats {
     uint64_t iotlb_flushes;
     uint64_t map_slow;        /* pins that read the shared entry */
     uint64_t retries;         /* compare-and-swaps that lost, and waits */
+    uint64_t filler[3]; /* two cache lines: CPUs' counters are neighbours */
 };
+_Static_assert(sizeof(struct fh_gnt_stats) == 128, "whole cache lines");
 
 /* The domain's guest is auto-translated (HVM, PVH), not PV: no device,
  * application or pte maps. */
