@@ -174,7 +174,7 @@ io_sub(struct call *c, uint64_t mfn, bool readonly)
 {
 }
 
-#include "bench/gnt/locked_flow.h"
+#include "bench/gnt/locked_flow.inc"
 
 /* --------------------------------------------------------- set-up, death -- */
 

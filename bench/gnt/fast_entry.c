@@ -187,7 +187,7 @@ io_sub(struct call *c, uint64_t mfn, bool readonly)
 }
 
 #define HANDLE_PUT_IN_ENTRY(handle) ((handle) & FAST_HANDLE)
-#include "bench/gnt/locked_flow.h"
+#include "bench/gnt/locked_flow.inc"
 
 /* --------------------------------------------------------- set-up, death -- */
 

@@ -5,7 +5,7 @@
  * 8-bit pin counters, references on the frame per mapping, handles that index
  * records, an unmap in two phases with one flush per 32 under one lock of the
  * machine.  Where they differ (which lock covers what, how a handle becomes a
- * record) each of them says in the functions declared in locked_flow.h.
+ * record) each of them says in the functions declared in locked_flow.inc.
  *
  * Statuses and the order of checks are upstream's; version 1 entries, host
  * mappings and copies are all there is.

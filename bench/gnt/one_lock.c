@@ -224,7 +224,7 @@ io_sub(struct call *c, uint64_t mfn, bool readonly)
 
 #define UNMAP_LOCK   end_lock
 #define UNMAP_UNLOCK end_unlock
-#include "bench/gnt/locked_flow.h"
+#include "bench/gnt/locked_flow.inc"
 
 /* --------------------------------------------------------- set-up, death -- */
 

@@ -339,7 +339,7 @@ io_sub(struct call *c, uint64_t mfn, bool readonly)
     rw_write_done(&t->lock);
 }
 
-#include "bench/gnt/locked_flow.h"
+#include "bench/gnt/locked_flow.inc"
 
 /* ------------------------------------------------------- set-up, death -- */
 

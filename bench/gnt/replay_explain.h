@@ -26,7 +26,7 @@ explain_ours(const char *line);
 void
 explain_theirs(const char *line);
 
-/* Why the operation at hand may differ: the row of the table in docs/SPEC.md. */
+/* Why the operation at hand may differ: a row of the table in docs/SPEC.md. */
 void
 explain_because(const char *why);
 
