@@ -36,6 +36,8 @@ struct m_domain {
     struct {
         bool closed, notify;
     } entry[FH_GNT_V1_PER_FRAME];
+    uint32_t version;
+    bool transitive; /* its transitive entries count */
     uint32_t kicks; /* at least: copies and failed maps unpin as well */
     bool dying;
 };
@@ -56,9 +58,15 @@ struct m_unmap {
     uint32_t ref;
 };
 
-/* A copy's pages and windows, if it may happen. */
+/* A page, or a window of one. */
+struct m_page {
+    uint64_t mfn;
+    uint32_t start, length;
+};
+
+/* A copy's pages, if it may happen. */
 struct m_copy {
-    uint64_t from, to;
+    struct m_page from, to;
 };
 
 struct m_pins {
@@ -101,6 +109,15 @@ m_copy(const struct m_world *m, uint16_t caller, const struct gnttab_copy *op,
 void
 m_copy_did(struct m_world *m, const struct gnttab_copy *op,
            const struct m_copy *c);
+
+/* What set_version returns; it works on nobody but @dom. */
+int
+m_set_version(const struct m_world *m, uint16_t dom, uint32_t version);
+int16_t
+m_swap(const struct m_world *m, uint16_t dom, uint32_t a, uint32_t b);
+/* True: @ref is in @dom's table. */
+bool
+m_in_table(const struct m_world *m, uint16_t dom, uint32_t ref);
 
 /* All mappings of a dead domain are gone. */
 void

@@ -8,7 +8,7 @@ import os
 import random
 import sys
 
-MAP, UNMAP, NONSENSE = 0, 3, 14
+MAP, UNMAP, LAST = 0, 3, 15
 
 
 def step(op, dom, elements, fault=0, preempt=0):
@@ -48,9 +48,13 @@ def files():
         yield f"preempt-{k}", (b"\0" + step(MAP, 1, three, 0, k) +
                                step(UNMAP, 1, gone, 0, k))
     yield "eagain", b"\0" + step(MAP, 1, three, fail(2, True))
-    yield "nonsense", b"\0" + bytes([NONSENSE, 0, 3, 9])
+    yield "nonsense", b"\0" + bytes([LAST, 3, 3, 9])
+    to_v2 = bytes([LAST, 0, 1, 1, 1, 2])
+    yield "version-2", b"\0" + to_v2
+    yield "version-2-under-map", (b"\0" + step(MAP, 1, three) + to_v2 +
+                                  step(UNMAP, 1, gone) + to_v2)
     rng = random.Random(2014)
-    for i in range(12):
+    for i in range(16):
         yield f"random-{i}", bytes(rng.randrange(256) for _ in range(1500))
 
 
