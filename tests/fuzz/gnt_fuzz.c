@@ -396,9 +396,10 @@ static void
 do_poke_v2(uint16_t dom)
 {
     static const uint16_t kinds[] = {
-        GTF_permit_access, GTF_permit_access,
-        GTF_permit_access | GTF_readonly, GTF_permit_access | GTF_sub_page,
-        GTF_permit_access | GTF_sub_page | GTF_readonly, GTF_transitive,
+        GTF_permit_access, GTF_permit_access | GTF_readonly,
+        GTF_permit_access | GTF_sub_page, GTF_permit_access | GTF_sub_page,
+        GTF_permit_access | GTF_sub_page, GTF_transitive, GTF_transitive,
+        GTF_permit_access | GTF_sub_page | GTF_readonly,
         GTF_transitive | GTF_readonly, GTF_accept_transfer, 0,
     };
     grant_entry_v2_t *e = &w.dom[dom].table2[FIRST_REF + pick(N_REFS)];
@@ -530,9 +531,9 @@ begin(void)
     w.iommu = options & 1;
     for (uint16_t dom = 0; dom < M_DOMS; dom++) {
         m.dom[dom].version = 1;
-        m.dom[dom].transitive = dom < 2;
+        m.dom[dom].transitive = dom == 0;
         world_add(&w, dom, m_first_mfn(dom), M_FRAMES, 1, M_QUOTA, M_SLOTS,
-                  dom < 2 ? FH_GNT_DOM_TRANSITIVE : 0);
+                  dom == 0 ? FH_GNT_DOM_TRANSITIVE : 0);
     }
     for (uint32_t i = 0; i < M_DOMS * M_FRAMES; i++) {
         memset(m.bytes[i], (int)i + 1, FH_PAGE_BYTES);
