@@ -89,11 +89,10 @@ enum {
 };
 
 /*
- * What pt_install() may answer beside 0: it is there, but its accessed bit will
- * not tell whether a TLB holds it, so always flush.  For tables that are walked
- * without setting it (second-stage tables without accessed and dirty bits),
- * processors that do not set it in one step with the check that the entry is
- * present, guests that may write the bit.
+ * What pt_install() may answer beside 0: its accessed bit will not tell whether
+ * a TLB holds it, so always flush.  For tables that are walked without setting
+ * it, processors that do not set it in one step with the check that the entry
+ * is present, guests that may write the bit.
  */
 #define FH_GNT_PT_ALWAYS_FLUSH 1
 
@@ -232,6 +231,12 @@ struct fh_hv_ops {
     int (*iommu_unmap)(void *hv, struct fh_gnt_domain *mapper, uint64_t mfn,
                        bool to_readonly);
     void (*iommu_flush)(void *hv, struct fh_gnt_domain *mapper);
+    /* For FH_GNT_DOM_OWN_IOVA, in place of counting: @iova of @mapper reaches
+     * @mfn, or nothing.  No two calls for one address at a time. */
+    int (*iommu_map_at)(void *hv, struct fh_gnt_domain *mapper, uint64_t iova,
+                        uint64_t mfn, bool readonly);
+    void (*iommu_unmap_at)(void *hv, struct fh_gnt_domain *mapper,
+                           uint64_t iova);
 
     /*
      * (optional, all or none: transfer answers FH_EOPNOTSUPP)
@@ -341,6 +346,11 @@ _Static_assert(sizeof(struct fh_gnt_stats) == 128, "whole cache lines");
 #define FH_GNT_DOM_TRANSITIVE 2u
 /* It has no version 2: set_version answers FH_ENOSYS. */
 #define FH_GNT_DOM_V1_ONLY 4u
+/* As a mapper, each of its device maps has an I/O address of its own, which
+ * dev_bus_addr says: iova_base + (index of the handle << 12); other maps have
+ * none.  Else devices reach the frame of every map at its machine address,
+ * counted per frame (docs/adr/0080).  iommu_count is there, but not called. */
+#define FH_GNT_DOM_OWN_IOVA 8u
 
 struct fh_gnt_domain_params {
     uint64_t uid; /* never reused by any domain; not 0 */
@@ -349,6 +359,7 @@ struct fh_gnt_domain_params {
     uint32_t n_cpus;           /* threads that may act for it, 1 .. */
     struct fh_gnt_stats *stats; /* n_cpus of them, zeroed; NULL if n_cpus 1 */
     struct fh_tlb *tlb; /* the machine's, or NULL: each flush for itself */
+    uint64_t iova_base; /* of FH_GNT_DOM_OWN_IOVA, aligned, above all RAM */
 };
 
 /* Embed it.  All fields are the engine's; read uid, domid and flags freely. */
@@ -374,6 +385,7 @@ struct fh_gnt_domain {
     uint32_t n_cpus;
     struct fh_gnt_stats *stats;
     struct fh_tlb *tlb;
+    uint64_t iova_base;
     struct fh_gnt_stats own_stats;
 };
 
@@ -623,10 +635,8 @@ fh_gnt_copy_one(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
 /*
  * fh_gnt_taint - let the end of a mapping flush, whatever its entry says
  *
- * For an embedder that is about to clear the accessed bit of a grant's entry,
- * or to let the guest edit it: before it does so, not after, and even if it
- * flushes then.  (Between the clearing and its flush another CPU may unmap,
- * find the bit clear and release the page.)
+ * Before, not after, somebody clears the accessed bit of a grant's entry, even
+ * if he flushes then: another CPU's unmap may come between.
  *
  * Returns 0, or FH_ENOENT for a handle that is not live: its entry is gone.
  * Threads: any.

@@ -37,13 +37,18 @@ fh_gnt_due_end(struct fh_gnt_due *due, uint64_t word)
 }
 
 /* To be or'ed to the slot's @word of a mapping that lives on without its host
- * part: another CPU may end it before our flush, and has to flush then. */
+ * or its device part: another CPU may end it before our flush, and has to flush
+ * then. */
 static inline uint64_t
 fh_gnt_due_later(const struct fh_gnt_due *due, uint64_t word)
 {
+    const uint64_t io =
+        !(word & GNTMAP_device_map) && due->n_io ? FH_SLOT_IOTLB : 0;
+
     if (word & GNTMAP_host_map)
-        return 0;
-    return (due->found & FH_GNT_PT_ACCESSED ? FH_SLOT_TAINTED : 0) |
+        return io;
+    return io |
+           (due->found & FH_GNT_PT_ACCESSED ? FH_SLOT_TAINTED : 0) |
            (due->found & FH_GNT_PT_IOTLB ? FH_SLOT_IOTLB : 0);
 }
 

@@ -307,15 +307,37 @@ fh_gnt_inner_take_writer(const struct fh_gnt_pin_req *q,
 
 /* ------------------------------------------------------- IOMMU (iommu.c) -- */
 
-/* Lets devices of @mapper reach @mfn.  GNTST_okay or general_error. */
+/* Asked before the two below: does the machine have one, and is it this
+ * mapping's business? */
+static inline bool
+fh_gnt_has_iommu(const struct fh_gnt_ctx *ctx,
+                 const struct fh_gnt_domain *mapper,
+                 const struct fh_gnt_domain *granter)
+{
+    return ctx->ops->iommu_count && mapper != granter;
+}
+
+/* What dev_bus_addr is for the mapping with this @handle and @flags, of a frame
+ * at @machine_addr.  Of a handle, here and below, the index matters. */
+uint64_t
+fh_gnt_bus_addr(const struct fh_gnt_domain *mapper,
+                const struct fh_gnt_domain *granter, uint64_t machine_addr,
+                uint32_t handle, uint32_t flags);
+
+/* Lets devices of @mapper reach the frame of @e.  GNTST_okay or
+ * general_error. */
 int16_t
 fh_gnt_iommu_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
-                 uint64_t mfn, bool readonly);
+                 const struct fh_gnt_entry *e, uint32_t handle, uint32_t flags);
 
-/* Takes that back.  True: an IOTLB flush is due before the pin goes. */
+/* The device part of a mapping ends, and the mapping itself; @flags are those
+ * that it has still.  True: an IOTLB flush is due before the pin goes. */
+bool
+fh_gnt_iommu_sub_part(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
+                      const struct fh_gnt_entry *e, uint32_t handle);
 bool
 fh_gnt_iommu_sub(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
-                 uint64_t mfn, bool readonly);
+                 const struct fh_gnt_entry *e, uint32_t handle, uint32_t flags);
 
 /* ------------------------------------------- entries as such (swap.c) -- */
 

@@ -26,6 +26,7 @@ struct map_call {
     struct fh_slot_chain slots; /* handles taken ahead */
     /* the element at hand, and their end */
     FH_SHARED struct gnttab_map_grant_ref *at, *end;
+    bool own_iova; /* the caller's devices use addresses of the engine's */
     uint64_t maps, lost;
 };
 
@@ -157,13 +158,20 @@ tell_address(struct map_call *c, const struct fh_gnt_pte *pte)
         fh_map_word_set(word, pte->handle);
 }
 
+/* The I/O mapping, on a machine that has such. */
+static SELDOM int16_t
+add_io(struct map_call *c, const struct fh_gnt_entry *e,
+       const struct gnttab_map_grant_ref *op, uint32_t handle)
+{
+    return fh_gnt_iommu_add(c->ctx, c->caller, e, handle, op->flags);
+}
+
 /* The effects, on a pinned entry. */
 static int16_t
 map_pinned(struct map_call *c, struct fh_gnt_entry *e,
            const struct gnttab_map_grant_ref *op, uint32_t handle,
            uint64_t *word)
 {
-    const struct fh_hv_ops *ops = c->ops;
     const struct fh_gnt_pte pte = {
         .host_addr = op->host_addr,
         .mfn = e->mfn,
@@ -173,14 +181,13 @@ map_pinned(struct map_call *c, struct fh_gnt_entry *e,
 
     if ((op->flags & GNTMAP_host_map) && install(c, &pte, word))
         return GNTST_general_error;
-    if (ops->iommu_count && c->caller != e->granter &&
-        fh_gnt_iommu_add(c->ctx, c->caller, e->mfn,
-                         op->flags & GNTMAP_readonly)) {
+    if (c->ops->iommu_count && c->caller != e->granter &&
+        add_io(c, e, op, handle)) {
         if (op->flags & GNTMAP_host_map)
             undo_host(c, &pte);
         return GNTST_general_error;
     }
-    if (ops->map_word)
+    if (c->ops->map_word)
         tell_address(c, &pte);
     return GNTST_okay;
 }
@@ -212,6 +219,8 @@ map_with_slot(struct map_call *c, struct fh_gnt_slot *slot,
     bus = e->mfn << FH_PAGE_SHIFT; /* the entry is ours until published */
     fh_slot_publish(slot, word, op->flags);
     fh_store_relaxed32(&c->at->handle, handle);
+    if (c->own_iova)
+        bus = fh_gnt_bus_addr(c->caller, granter, bus, handle, op->flags);
     fh_store_relaxed64(&c->at->dev_bus_addr, bus);
     return GNTST_okay;
 }
@@ -251,7 +260,8 @@ fh_gnt_op_map(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
 {
     struct map_call c = { .ctx = ctx, .ops = ctx->ops, .hv = ctx->hv,
                           .caller = caller, .peer_domid = NO_DOMID,
-                          .at = ops, .end = ops + count };
+                          .at = ops, .end = ops + count,
+                          .own_iova = caller->flags & FH_GNT_DOM_OWN_IOVA };
     uint32_t i;
 
     for (i = 0; i < count; i++, c.at++) {

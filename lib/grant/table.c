@@ -27,6 +27,7 @@ fh_gnt_domain_init(struct fh_gnt_domain *d,
     };
     d->stats = params->stats ? params->stats : &d->own_stats;
     d->tlb = params->tlb;
+    d->iova_base = params->iova_base;
 }
 
 size_t

@@ -48,8 +48,9 @@ dying_add(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *mapper,
 {
     struct fh_gnt_entry *e = slot->entry;
 
-    if (ctx->ops->iommu_count && mapper != e->granter &&
-        fh_gnt_iommu_sub(ctx, mapper, e->mfn, word & GNTMAP_readonly))
+    if (fh_gnt_has_iommu(ctx, mapper, e->granter) &&
+        fh_gnt_iommu_sub(ctx, mapper, e, fh_slot_index(mapper, slot),
+                         (uint32_t)word))
         dying->due.n_io++;
     fh_gnt_due_end(&dying->due, word);
     fh_slot_unclaim(slot, word & ~FH_SLOT_LIVE);
@@ -167,6 +168,23 @@ check_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
     return GNTST_okay;
 }
 
+/* Not on the way of a mapping that is for processors alone. */
+static __attribute__((noinline)) uint64_t
+bus_addr(const struct fh_gnt_domain *caller, const struct fh_gnt_slot *slot)
+{
+    return fh_gnt_bus_addr(caller, slot->entry->granter,
+                           slot->entry->mfn << FH_PAGE_SHIFT,
+                           fh_slot_index(caller, slot), GNTMAP_device_map);
+}
+
+static __attribute__((noinline)) void
+end_device_part(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
+                const struct fh_gnt_slot *slot, struct dying *dying)
+{
+    dying->due.n_io += fh_gnt_iommu_sub_part(ctx, caller, slot->entry,
+                                             fh_slot_index(caller, slot));
+}
+
 /* Phase 1 on a claimed mapping; *@word loses what was taken out. */
 PER_KIND int16_t
 unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
@@ -181,7 +199,7 @@ unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
     if (status)
         return status;
     if (want->op.dev_bus_addr && (*word & GNTMAP_device_map)) {
-        if (want->op.dev_bus_addr != e->mfn << FH_PAGE_SHIFT)
+        if (want->op.dev_bus_addr != bus_addr(caller, slot))
             return GNTST_bad_dev_addr;
         gone = GNTMAP_device_map;
     }
@@ -189,6 +207,8 @@ unmap_claimed(struct fh_gnt_ctx *ctx, struct fh_gnt_domain *caller,
         remove_host(ctx, caller, slot, word, kind, want, dying))
         return GNTST_general_error;
     *word &= ~gone;
+    if (gone)
+        end_device_part(ctx, caller, slot, dying);
     return GNTST_okay;
 }
 

@@ -430,6 +430,33 @@ m_iommu_unmap(void *hv, struct fh_gnt_domain *mapper, uint64_t mfn,
     return 0;
 }
 
+static uint32_t
+own_key(const struct mmu *m, uint64_t iova)
+{
+    return m->n_frames + (uint32_t)((iova - MMU_IOVA) >> FH_PAGE_SHIFT);
+}
+
+static int
+m_iommu_map_at(void *hv, struct fh_gnt_domain *mapper, uint64_t iova,
+               uint64_t mfn, bool readonly)
+{
+    struct mmu *m = hv;
+
+    m->io_maps++;
+    io_set(m, mapper, own_key(m, iova),
+           mfn << 8 | MMU_P | (readonly ? 0 : MMU_W));
+    return 0;
+}
+
+static void
+m_iommu_unmap_at(void *hv, struct fh_gnt_domain *mapper, uint64_t iova)
+{
+    struct mmu *m = hv;
+
+    m->io_unmaps++;
+    io_set(m, mapper, own_key(m, iova), 0);
+}
+
 static void
 m_iommu_flush(void *hv, struct fh_gnt_domain *mapper)
 {
@@ -459,6 +486,8 @@ static const struct fh_hv_ops mmu_ops = {
     .iommu_map = m_iommu_map,
     .iommu_unmap = m_iommu_unmap,
     .iommu_flush = m_iommu_flush,
+    .iommu_map_at = m_iommu_map_at,
+    .iommu_unmap_at = m_iommu_unmap_at,
 };
 
 /* -------------------------------------------------------------- its life -- */
@@ -522,6 +551,8 @@ mmu_add(struct mmu *m, uint16_t domid, uint32_t first, uint32_t n,
         .n_cpus = MMU_CPUS,
         .stats = d->stats,
         .tlb = &m->tlb,
+        .flags = m->own_iova ? FH_GNT_DOM_OWN_IOVA : 0,
+        .iova_base = MMU_IOVA,
     };
 
     d->exists = true;

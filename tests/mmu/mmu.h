@@ -22,7 +22,7 @@
 #define MMU_MFN0  0x1000u
 #define MMU_CPUS  24
 #define MMU_DOMS  17
-#define MMU_NO_DOM 0
+#define MMU_IOVA  (1ull << 40) /* own I/O addresses of grants start there */
 
 /* Conditions that are taken away, and other mistakes of an embedder. */
 enum mmu_broken {

@@ -511,6 +511,123 @@ flush__per_unmapped_page(void **state)
     }
 }
 
+/* A device map with an address of its own: the device part ends on one
+ * processor, the host part on another. */
+static void
+own_then_host(void)
+{
+    const struct gnttab_map_grant_ref op =
+        map(0, 0, 0, GNTMAP_host_map | GNTMAP_device_map);
+
+    shared_bus = op.dev_bus_addr;
+    fh_store_release32(&shared_handle, op.handle + 1);
+    unmap(0, op.handle, mmu_addr(0), 0);
+    unmap(0, op.handle, 0, op.dev_bus_addr);
+}
+
+static void
+iova__parts_on_two_processors(void **state)
+{
+    struct explore e =
+        program("own I/O addresses", own_then_host, end_device_part, 2, 4000);
+
+    machine(0);
+    kind.iommu = kind.own_iova = true;
+    kind.cpus = 2;
+    e.slots = 1;
+    e.mapper = MAPPER;
+    e.io_keys = FRAMES + 1; /* the first handle's */
+    holds_and_breaks(&e, MMU_A6);
+}
+
+/* The address is the handle's, is checked, and ends with the device part. */
+static void
+iova__is_the_handles_and_is_checked(void **state)
+{
+    const uint64_t machine_addr = (uint64_t)MMU_MFN0 << FH_PAGE_SHIFT;
+    struct mmu_domain *d = &m.dom[MAPPER];
+    struct gnttab_map_grant_ref a, b, host;
+
+    machine(0);
+    kind.iommu = kind.own_iova = true;
+    reset();
+    a = map(0, 0, 0, GNTMAP_host_map | GNTMAP_device_map);
+    b = map(0, 0, 1, GNTMAP_device_map | GNTMAP_readonly);
+    host = map(0, 0, 2, GNTMAP_host_map);
+    EXPECT_EQ(a.dev_bus_addr, MMU_IOVA + ((uint64_t)(a.handle & 7) << 12));
+    EXPECT_EQ(b.dev_bus_addr, MMU_IOVA + ((uint64_t)(b.handle & 7) << 12));
+    EXPECT(a.dev_bus_addr != b.dev_bus_addr, "two maps of one frame");
+    EXPECT_EQ(host.dev_bus_addr, 0, "nothing for devices");
+    EXPECT_EQ(d->io[FRAMES + (b.handle & 7)],
+              (uint64_t)MMU_MFN0 << 8 | MMU_P, "its own access");
+    EXPECT_EQ(unmap(0, a.handle, 0, machine_addr), GNTST_bad_dev_addr);
+    EXPECT_EQ(unmap(0, a.handle, 0, b.dev_bus_addr), GNTST_bad_dev_addr);
+    EXPECT_EQ(unmap(0, a.handle, 0, a.dev_bus_addr), GNTST_okay);
+    EXPECT_EQ(d->io[FRAMES + (a.handle & 7)], 0, "gone before the handle");
+    EXPECT_EQ(unmap(0, a.handle, mmu_addr(0), 0), GNTST_okay);
+    EXPECT_EQ(unmap(0, host.handle, mmu_addr(2), 0), GNTST_okay);
+
+    /* the rest goes with its domain */
+    uint32_t cursor = 0;
+
+    EXPECT_EQ(fh_gnt_release_maps(&ctxs[0], &d->gnt, 8, &cursor), 0);
+    EXPECT_EQ(d->io[FRAMES + (b.handle & 7)], 0);
+    EXPECT(!mmu_check(&m), "%s", mmu_check(&m));
+    EXPECT_EQ(m.dom[GRANTER].table[8].flags, GTF_permit_access);
+}
+
+/* What docs/adr/0080 weighs: IOMMU table writes and IOTLB flushes of @n maps of
+ * @frames frames and their unmaps, 32 a call. */
+static void
+count_io(bool own, uint32_t frames, uint32_t flags, const char *what,
+         uint64_t want_changes, uint64_t want_flushes)
+{
+    enum { N = 128, BATCH = 32 };
+    static struct gnttab_map_grant_ref maps[N];
+    static struct gnttab_unmap_grant_ref unmaps[N];
+    struct fh_gnt_domain *d = &m.dom[MAPPER].gnt;
+    uint32_t done;
+
+    mmu_fini(&m);
+    mmu_init(&m, 1, N, N);
+    m.iommu = true;
+    mmu_add(&m, GRANTER, 0, N, MAPPER, 1);
+    m.own_iova = own;
+    mmu_add(&m, MAPPER, 0, 0, 0, N);
+    fh_gnt_ctx_init(&ctxs[0], &m.ops, &m, 0);
+    for (uint32_t i = 0; i < N; i++)
+        maps[i] = (struct gnttab_map_grant_ref){
+            .host_addr = mmu_addr(i), .flags = flags, .ref = 8 + i % frames,
+            .dom = GRANTER };
+    for (uint32_t i = 0; i < N; i += BATCH)
+        EXPECT_EQ(fh_gnt_op_map(&ctxs[0], d, &maps[i], BATCH, &done), 0);
+    for (uint32_t i = 0; i < N; i++)
+        unmaps[i] = (struct gnttab_unmap_grant_ref){
+            .host_addr = mmu_addr(i), .dev_bus_addr = maps[i].dev_bus_addr,
+            .handle = maps[i].handle };
+    for (uint32_t i = 0; i < N; i += BATCH)
+        EXPECT_EQ(fh_gnt_op_unmap(&ctxs[0], d, &unmaps[i], BATCH, &done), 0);
+    printf("%s, %s: %llu table changes, %llu IOTLB flushes in %u pairs\n",
+           own ? "own addresses" : "counted", what,
+           (unsigned long long)(m.io_maps + m.io_unmaps),
+           (unsigned long long)m.io_flushes, N);
+    EXPECT_EQ(m.io_maps + m.io_unmaps, want_changes, "%s", what);
+    EXPECT_EQ(m.io_flushes, want_flushes, "%s", what);
+}
+
+static void
+iommu__two_ways_by_counts(void **state)
+{
+    const uint32_t both = GNTMAP_host_map | GNTMAP_device_map;
+
+    count_io(false, 128, both, "each frame once", 256, 4);
+    count_io(true, 128, both, "each frame once", 256, 4);
+    count_io(false, 4, both, "each frame 32 times", 8, 1);
+    count_io(true, 4, both, "each frame 32 times", 256, 4);
+    count_io(false, 128, GNTMAP_host_map, "for processors only", 256, 4);
+    count_io(true, 128, GNTMAP_host_map, "for processors only", 0, 0);
+}
+
 /* The engine of this program has a mistake in it: @name must find it. */
 static int
 find_mistake(const char *name)
@@ -563,6 +680,9 @@ main(int argc, char **argv)
         cmocka_unit_test(flush__two_unmappers_share),
         cmocka_unit_test(flush__skips_who_flushed_since),
         cmocka_unit_test(unmap__parts_on_two_processors),
+        cmocka_unit_test(iova__parts_on_two_processors),
+        cmocka_unit_test(iova__is_the_handles_and_is_checked),
+        cmocka_unit_test(iommu__two_ways_by_counts),
     };
 
     if (argc > 1)
