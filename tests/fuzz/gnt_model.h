@@ -9,7 +9,7 @@
  * m_X_did() does that to the model, after the engine said that it did.  What
  * granters wrote is read from the shared pages themselves.
  */
-#include "grant/world.h"
+#include "tests/unit/grant/world.h"
 
 #define M_DOMS   3
 #define M_FRAMES 8  /* of each domain, from m_first_mfn() on */

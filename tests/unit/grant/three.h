@@ -4,7 +4,7 @@
  * Three domains for tests of tables of both versions, and one-line operations
  * on them.
  */
-#include "grant/world.h"
+#include "world.h"
 
 #include <string.h>
 
