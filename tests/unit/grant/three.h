@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "expect.h"
+#include "../expect.h"
 #include "grant/internal.h"
 
 #define REF 8
