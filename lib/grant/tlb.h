@@ -18,10 +18,12 @@
  * next one together, and whoever waits takes the lead when it is free: nobody
  * depends on another's coming back.
  *
- * Checked on the machine of tests/mmu, every interleaving of it sequentially
- * consistent; the orderings F1 to F9 have no model of weaker memory yet.
+ * Checked on the machine of tests/mmu; model: tests/model/grant_tlb.cc compiles
+ * this file.
  */
+#ifndef FH_MODEL /* a model brings a struct of atomics */
 #include <freehold/tlb.h>
+#endif
 
 #include "base/shared.h"
 
