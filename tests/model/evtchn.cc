@@ -27,14 +27,7 @@ enum {
 
 static const char *const labels[] = {"P1", "P2", "P3", "P4", "M1",
                                      "M2", "M3", "M4", "K1", "K2"};
-static const char *mutant = "";
 static const char *step_of[N_THREADS];
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 /* step_of names the step by its read-modify-writes; the others are apart. */
 static bool
@@ -160,16 +153,5 @@ struct evtchn_suite : rl::test_suite<evtchn_suite, N_THREADS> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [P1..P4|M1..M4|K1|K2]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<evtchn_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<evtchn_suite>(argc, argv, labels, ITERATIONS);
 }

@@ -27,13 +27,6 @@ enum {
 
 static const char *const labels[] = {"T1", "T2", "T7"};
 
-static const char *mutant = "";
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool at_pending[N_THREADS]; /* the next RMW is the pending bit's */
 
@@ -129,16 +122,5 @@ struct two_level_suite : rl::test_suite<two_level_suite, N_THREADS> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [LABEL]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<two_level_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<two_level_suite>(argc, argv, labels, ITERATIONS);
 }

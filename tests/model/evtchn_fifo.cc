@@ -27,13 +27,6 @@ enum {
 
 static const char *const labels[] = {"W1", "W4", "K1", "K2", "LINK", "CLEAN"};
 
-static const char *mutant = "";
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static const char *step_of[N_THREADS];
 
@@ -225,16 +218,5 @@ struct fifo_suite : rl::test_suite<fifo_suite, N_THREADS> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [LABEL]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<fifo_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<fifo_suite>(argc, argv, labels, ITERATIONS);
 }

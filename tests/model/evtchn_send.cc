@@ -24,13 +24,6 @@ enum {
 
 static const char *const labels[] = {"P5"};
 
-static const char *mutant = "";
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool
 fh_model_weakened(enum fh_model_access what, const volatile void *p)
@@ -116,16 +109,5 @@ struct send_suite : rl::test_suite<send_suite, N_THREADS> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [LABEL]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<send_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<send_suite>(argc, argv, labels, ITERATIONS);
 }

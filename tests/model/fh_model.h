@@ -170,19 +170,43 @@ fh_model_run(unsigned iterations)
     return params.test_result;
 }
 
-/*
- * The body of a model's main(): with no mutant the suite must hold, with one
- * relacy must report a race, a deadlock or a failed assertion.  Returns the
- * exit status: 0 when what was expected happened.
- */
-template <typename T>
-static int
-fh_model_main(bool is_mutant, unsigned iterations)
-{
-    const rl::test_result_e r = fh_model_run<T>(iterations);
+/* The label that this run takes away; none when it is empty. */
+static const char *fh_model_mutant = "";
 
+static bool
+is_mutant(const char *label)
+{
+    return !strcmp(fh_model_mutant, label);
+}
+
+/*
+ * A model's main(): with no argument the suite must hold, with one of @labels
+ * relacy must report a race, a deadlock or a failed assertion.  Returns the
+ * exit status: 0 when what was expected happened, 2 for bad usage.
+ */
+template <typename T, size_t N>
+static int
+fh_model_main(int argc, char **argv, const char *const (&labels)[N],
+              unsigned iterations)
+{
+    bool known = argc == 1;
+    rl::test_result_e r;
+
+    if (argc == 2) {
+        fh_model_mutant = argv[1];
+        for (size_t i = 0; i < N; i++)
+            known |= is_mutant(labels[i]);
+    }
+    if (!known) {
+        fprintf(stderr, "usage: %s [LABEL], one of:", argv[0]);
+        for (size_t i = 0; i < N; i++)
+            fprintf(stderr, " %s", labels[i]);
+        fprintf(stderr, "\n");
+        return 2;
+    }
+    r = fh_model_run<T>(iterations);
     std::cout << "verdict: " << rl::test_result_str(r) << std::endl;
-    if (!is_mutant)
+    if (argc == 1)
         return r == rl::test_result_success ? 0 : 1;
     return r == rl::test_result_data_race || r == rl::test_result_deadlock ||
                    r == rl::test_result_user_assert_failed

@@ -20,15 +20,8 @@
 enum { N_CPUS = 3, GROWER = N_CPUS, ROUNDS = 2, ITERATIONS = 400000 };
 
 static const char *const labels[] = {"E1", "E2", "E3", "E4", "E5", "T1", "T2"};
-static const char *mutant = "";
 /* Which step a thread is in: the word is the same, the ordering another. */
 static const char *step_of[N_CPUS + 1];
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool
 fh_model_weakened(enum fh_model_access what, const volatile void *p)
@@ -221,16 +214,5 @@ struct grant_entry_suite : rl::test_suite<grant_entry_suite, N_CPUS + 1> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [E1..E5|T1|T2]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<grant_entry_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<grant_entry_suite>(argc, argv, labels, ITERATIONS);
 }

@@ -34,14 +34,7 @@ struct fh_gnt_domain {
 enum { N_CPUS = 3, N_SLOTS = 4, N_RESERVED = 1, ROUNDS = 3, ITERATIONS = 200000 };
 
 static const char *const labels[] = {"L1", "L2", "H1", "H2", "H3"};
-static const char *mutant = "";
 static const char *step_of[N_CPUS];
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 /* L1 is the acquire of the first look at the free list; the swaps below it
  * keep theirs. */
@@ -221,16 +214,5 @@ struct grant_handle_suite : rl::test_suite<grant_handle_suite, N_CPUS> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [L1|L2|H1|H2|H3]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<grant_handle_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<grant_handle_suite>(argc, argv, labels, ITERATIONS);
 }

@@ -32,14 +32,7 @@ struct fh_gnt_domain {
 enum { N_CPUS = 3, ROUNDS = 3, ITERATIONS = 100000 };
 
 static const char *const labels[] = {"M1", "M2", "H1"};
-static const char *mutant = "";
 static const char *step_of[N_CPUS];
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool
 fh_model_weakened(enum fh_model_access what, const volatile void *p)
@@ -146,16 +139,5 @@ struct grant_mapat_suite : rl::test_suite<grant_mapat_suite, N_CPUS> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [M1|M2|H1]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<grant_mapat_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<grant_mapat_suite>(argc, argv, labels, ITERATIONS);
 }

@@ -42,14 +42,7 @@ enum {
 };
 
 static const char *const labels[] = {"F1", "F3", "F4", "F5", "F8", "F9"};
-static const char *mutant = "";
 static const volatile void *clock_word, *led_word, *flushed_word;
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool
 fh_model_weakened(enum fh_model_access what, const volatile void *p)
@@ -200,16 +193,5 @@ struct tlb_suite : rl::test_suite<tlb_suite, N_REQUESTERS + 1> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [F1|F3|F4|F5|F8|F9]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<tlb_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<tlb_suite>(argc, argv, labels, ITERATIONS);
 }

@@ -19,14 +19,7 @@ enum { GRANTER, ENGINE, N_THREADS, ROUNDS = 2, TRIES = 3,
 enum { GRANTED = 0x20001, MARKS = 0x18 };
 
 static const char *const labels[] = {"G2", "G3", "G4", "G5", "G6", "G7"};
-static const char *mutant = "";
 static const char *rmw_is[N_THREADS], *load_is[N_THREADS];
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool
 fh_model_weakened(enum fh_model_access what, const volatile void *p)
@@ -130,16 +123,5 @@ struct grant_v2_suite : rl::test_suite<grant_v2_suite, N_THREADS> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [G2..G7]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<grant_v2_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<grant_v2_suite>(argc, argv, labels, ITERATIONS);
 }

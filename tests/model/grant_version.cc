@@ -21,14 +21,7 @@ enum { ROUNDS = 2, TRIES = 2, WHO = 5, ITERATIONS = 200000 };
 
 static const char *const labels[] = {"E1", "E4", "E6", "V1", "V2",
                                      "V3", "V4", "V5", "V6"};
-static const char *mutant = "";
 static const char *step_of[N_THREADS];
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool
 fh_model_weakened(enum fh_model_access what, const volatile void *p)
@@ -263,16 +256,5 @@ struct grant_version_suite : rl::test_suite<grant_version_suite, N_THREADS> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [E1|E4|E6|V1..V6]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<grant_version_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<grant_version_suite>(argc, argv, labels, ITERATIONS);
 }

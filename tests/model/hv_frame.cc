@@ -27,13 +27,6 @@ enum {
 };
 
 static const char *const labels[] = {"W1", "W2", "W3"};
-static const char *mutant = "";
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool
 fh_model_weakened(enum fh_model_access what, const volatile void *p)
@@ -183,16 +176,5 @@ struct frame_suite : rl::test_suite<frame_suite, N_MAPPERS + 1> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [W1..W3]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<frame_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<frame_suite>(argc, argv, labels, ITERATIONS);
 }

@@ -22,14 +22,7 @@ enum {
 };
 
 static const char *const labels[] = {"Q1", "Q2", "Q3", "Q4"};
-static const char *mutant = "";
 static const volatile void *table_word, *refs_word;
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 static bool
 fh_model_weakened(enum fh_model_access what, const volatile void *p)
@@ -125,16 +118,5 @@ struct quiesce_suite : rl::test_suite<quiesce_suite, N_READERS + 1> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [Q1..Q4]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<quiesce_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<quiesce_suite>(argc, argv, labels, ITERATIONS);
 }

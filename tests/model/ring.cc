@@ -27,15 +27,8 @@ enum {
 static const char *const labels[] = {"F1", "F2", "F3", "F4",
                                      "B1", "B2", "B3", "B4"};
 
-static const char *mutant = "";               /* a label, or none */
 static const struct fh_ring_shared *the_ring; /* to tell the fields apart */
 static bool published[2]; /* a thread's last store was an index, no event */
-
-static bool
-is_mutant(const char *label)
-{
-    return !strcmp(mutant, label);
-}
 
 /* Which label an access has, as ring.h numbers them. */
 static const char *
@@ -178,16 +171,5 @@ struct ring_suite : rl::test_suite<ring_suite, 2> {
 int
 main(int argc, char **argv)
 {
-    bool known = argc == 1;
-
-    if (argc == 2) {
-        mutant = argv[1];
-        for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
-            known |= is_mutant(labels[i]);
-    }
-    if (!known) {
-        fprintf(stderr, "usage: %s [F1..F4|B1..B4]\n", argv[0]);
-        return 2;
-    }
-    return fh_model_main<ring_suite>(argc == 2, ITERATIONS);
+    return fh_model_main<ring_suite>(argc, argv, labels, ITERATIONS);
 }
