@@ -420,7 +420,9 @@ do_poke_v2(uint16_t dom)
 static void
 do_version(uint16_t dom)
 {
-    struct gnttab_set_version op = { .version = pick(8) ? 1 + pick(2) : pick(9) };
+    struct gnttab_set_version op = {
+        .version = pick(8) ? 1 + pick(2) : pick(9)
+    };
     struct fh_gnt_call call = { .cmd = GNTTABOP_set_version, .arg = &op,
                                 .count = 1 };
     const uint32_t version = op.version;

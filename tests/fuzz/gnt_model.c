@@ -171,7 +171,7 @@ use(const struct m_world *m, uint16_t caller, uint16_t granter, uint32_t ref,
                      USE_INNER, out);
 }
 
-/* --------------------------------------------------------------- the table -- */
+/* ------------------------------------------------------------ the table -- */
 
 int
 m_set_version(const struct m_world *m, uint16_t dom, uint32_t version)
@@ -411,9 +411,10 @@ void
 m_copy_did(struct m_world *m, const struct gnttab_copy *op,
            const struct m_copy *c)
 {
-    if (op->len)
-        memmove(m->bytes[c->to.mfn - WORLD_MFN0] + op->dest.offset,
-                m->bytes[c->from.mfn - WORLD_MFN0] + op->source.offset, op->len);
+    if (!op->len)
+        return; /* of no page */
+    memmove(m->bytes[c->to.mfn - WORLD_MFN0] + op->dest.offset,
+            m->bytes[c->from.mfn - WORLD_MFN0] + op->source.offset, op->len);
 }
 
 /* ------------------------------------------------------------ comparison -- */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * The rules of grant tables once more, as plainly as they can be said: lists that
- * are searched, counts that are counted anew each time, one thing after the
- * other.  It knows nothing of control words, generations, free lists or batches.
+ * The rules of grant tables once more, as plainly as they can be said: lists
+ * that are searched, counts that are counted anew each time, one thing after
+ * the other.  It knows nothing of control words, generations, free lists or
+ * batches.
  *
  * m_X() says what status operation X would have now, and what it would do;
  * m_X_did() does that to the model, after the engine said that it did.  What

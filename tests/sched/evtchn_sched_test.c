@@ -11,8 +11,9 @@
  * A hostile kernel is one of the threads, too: it may lose what it is sent, but
  * nobody may hang or break (the scheduler finds who waits for ever).
  *
- * usage: evtchn_sched_test [PROGRAM | --until-bad]   (SCHED_REPLAY=CHOICES: that
- *                               run alone; SCHED_MORE=N: N more switches)
+ * usage: evtchn_sched_test [PROGRAM | --until-bad]
+ *
+ * SCHED_REPLAY=CHOICES: that run alone; SCHED_MORE=N: N more switches.
  */
 #include "evtchn/guest.h"
 
@@ -260,7 +261,7 @@ scribble(void)
     }
 }
 
-/* ---------------------------------------------------------------- judging -- */
+/* -------------------------------------------------------------- judging -- */
 
 static const char *
 judge_ends(void)

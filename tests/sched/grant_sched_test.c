@@ -8,9 +8,10 @@
  * statuses and the state are those of some order of whole operations.  Checked
  * on the way: a page that its granter took back is reached by nobody.
  *
- * usage: grant_sched_test [PROGRAM | --until-bad]   (SCHED_REPLAY=CHOICES: that run alone;
- *                                    SCHED_MORE=N, SCHED_LESS=N: so many unforced
- *                                    switches more or less)
+ * usage: grant_sched_test [PROGRAM | --until-bad]
+ *
+ * SCHED_REPLAY=CHOICES: that run alone; SCHED_MORE=N, SCHED_LESS=N: so many
+ * unforced switches more or less.
  */
 #include "grant/world.h"
 
@@ -30,7 +31,7 @@
 #define FRAME   WORLD_MFN0
 #define ARENA   (1u << 20)
 
-/* ------------------------------------------------- memory that is restored -- */
+/* ---------------------------------------------- memory that is restored -- */
 
 struct arena {
     uint8_t bytes[ARENA];
@@ -217,7 +218,7 @@ reset_with_iommu(void)
     w.iommu = true;
 }
 
-/* -------------------------------------------------------- what threads do -- */
+/* ------------------------------------------------------ what threads do -- */
 
 static uint32_t
 map_by(unsigned cpu, uint16_t caller, uint32_t ref, uint32_t flags,
@@ -560,7 +561,7 @@ map_1(void)
     map_by(1, MAPPER, REF, 0, 1);
 }
 
-/* --------------------------------------------------------- what came of it -- */
+/* ------------------------------------------------------ what came of it -- */
 
 static const char *
 judge(void)

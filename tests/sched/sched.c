@@ -6,8 +6,8 @@
  * that has an alternative left is changed and all later ones start at 0 again.
  *
  * Who waits (fh_cpu_relax) is not runnable until another thread has written
- * since it looked, or until all wait: some wait for a while only.  A run of more
- * than MAX_STEPS is a deadlock or a livelock.
+ * since it looked, or until all wait: some wait for a while only.  A run of
+ * more than MAX_STEPS is a deadlock or a livelock.
  */
 #include "sched/sched.h"
 
@@ -295,8 +295,9 @@ advance(void)
 static const char *
 describe(const char *what, const char *came)
 {
-    size_t n = (size_t)snprintf(message, sizeof(message), "%s: %s%s%s; choices ",
-                                program->name, what, *came ? ": " : "", came);
+    size_t n = (size_t)snprintf(message, sizeof(message),
+                                "%s: %s%s%s; choices ", program->name, what,
+                                *came ? ": " : "", came);
 
     for (unsigned i = 0; i < at_choice && n + 2 < sizeof(message); i++)
         message[n++] = (char)('0' + choices[i].taken);

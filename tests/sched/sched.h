@@ -6,10 +6,10 @@
  * sched_explore() runs the program once for every order of their steps in which
  * no more than a given number of switches is unforced.
  *
- * First it runs the program with whole operations as steps: every order of them.
- * What comes out there (the results of the operations and the state at the end)
- * are the outcomes that the specification allows; each outcome of the finer
- * runs must be one of these.
+ * First it runs the program with whole operations as steps: every order of
+ * them.  What comes out there (the results of the operations and the state at
+ * the end) are the outcomes that the specification allows; each outcome of the
+ * finer runs must be one of these.
  *
  * One process, one real thread, no randomness: the same choices are the same
  * run.  A failure prints the choices; SCHED_REPLAY=CHOICES runs them alone.
