@@ -101,7 +101,7 @@ cell() {
     while [ $g -lt $3 ]; do
         g=$((g + 1))
         xenstore-write "/local/domain/$(dom $g)/data/cmd" "$seq $2 $start \
-$window_ms $ramp_ms $((g == 1 && !warming)) fio --name=j --filename=/dev/$2 --direct=1 \
+$window_ms $((ramp_ms * $3)) $((g == 1 && !warming)) fio --name=j --filename=/dev/$2 --direct=1 \
 --ioengine=libaio --rw=$4 --bs=$5 --iodepth=$6 --size=$region --thread \
 --time_based --runtime=100 --norandommap"
     done
