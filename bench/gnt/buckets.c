@@ -216,14 +216,8 @@ release(struct bench_machine *m, struct bench_domain *mapper, uint32_t budget,
         struct bucket *b = &table_of(mapper)->buckets[i];
 
         for (uint32_t k = 0; k < b->n_records; k++) {
-            struct record *record = record_at(b, k);
-
             r->units++;
-            if (!record->flags)
-                continue;
-            release_record(&c, bench_domain_find(m, record->domid),
-                           record->ref, record->flags & GNTMAP_readonly);
-            record->flags = 0;
+            release_record(&c, record_at(b, k));
         }
     }
     r->done = true;

@@ -228,7 +228,7 @@ release_fast(struct call *c, struct bench_domain *granter,
         r->units++;
         if (!record->flags || record->domid != c->caller->domid)
             continue;
-        release_record(c, granter, ref, record->flags & GNTMAP_readonly);
+        release_pin(c, granter, ref, record->flags & GNTMAP_readonly);
         record->flags = 0;
     }
 }
@@ -243,14 +243,8 @@ release(struct bench_machine *m, struct bench_domain *mapper, uint32_t budget,
     for (uint32_t g = 0; g < m->n_granters; g++)
         release_fast(&c, &m->domains[BENCH_GRANTER + g], r);
     for (uint32_t h = 0; h < t->n_handles; h++) {
-        struct record *record = &t->records[h];
-
         r->units++;
-        if (!record->flags)
-            continue;
-        release_record(&c, bench_domain_find(m, record->domid), record->ref,
-                       record->flags & GNTMAP_readonly);
-        record->flags = 0;
+        release_record(&c, &t->records[h]);
     }
     r->done = true;
 }

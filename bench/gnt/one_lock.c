@@ -260,14 +260,8 @@ release(struct bench_machine *m, struct bench_domain *mapper, uint32_t budget,
     struct table *t = table_of(mapper);
 
     for (uint32_t h = 0; h < t->n_handles; h++) {
-        struct record *record = &t->records[h];
-
         r->units++;
-        if (!record->flags)
-            continue;
-        release_record(&c, bench_domain_find(m, record->domid), record->ref,
-                       record->flags & GNTMAP_readonly);
-        record->flags = 0;
+        release_record(&c, &t->records[h]);
     }
     r->done = true;
 }

@@ -386,15 +386,8 @@ release(struct bench_machine *m, struct bench_domain *mapper, uint32_t budget,
     const uint32_t n = fh_load_acquire32(&t->n_handles);
 
     for (r->units = 0; r->cursor < n && r->units < RECORDS_PER_PAGE;
-         r->units++, r->cursor++) {
-        struct record *record = record_at(t, (uint32_t)r->cursor);
-
-        if (!record->flags)
-            continue;
-        release_record(&c, bench_domain_find(m, record->domid), record->ref,
-                       record->flags & GNTMAP_readonly);
-        record->flags = 0;
-    }
+         r->units++, r->cursor++)
+        release_record(&c, record_at(t, (uint32_t)r->cursor));
     r->done = r->cursor == n;
 }
 

@@ -212,22 +212,32 @@ any_unmap(void)
     return u;
 }
 
+/* Unmaps of one kind, which @u says again: @ops are @n elements of @bytes, each
+ * with its status at @status_at. */
 static void
-finish_unmaps(uint16_t caller, const struct m_unmap *u, const int16_t *status,
-              uint32_t n)
+unmap_all(uint16_t caller, uint32_t cmd, void *ops, size_t bytes,
+          size_t status_at, const struct m_unmap *u, uint32_t n)
 {
+    hypercall(caller, cmd, ops, n);
     for (uint32_t i = 0; i < n; i++) {
-        if (judge(status[i], m_unmap(&m, caller, &u[i])))
+        int16_t status;
+
+        memcpy(&status, (uint8_t *)ops + i * bytes + status_at,
+               sizeof(status));
+        if (judge(status, m_unmap(&m, caller, &u[i])))
             m_unmap_did(&m, caller, &u[i]);
     }
 }
+
+#define UNMAP_ALL(caller, cmd, ops, u, n)                                      \
+    unmap_all((caller), (cmd), (ops), sizeof(*(ops)),                          \
+              offsetof(typeof(*(ops)), status), (u), (n))
 
 static void
 do_unmap(uint16_t caller, uint32_t n)
 {
     struct gnttab_unmap_grant_ref ops[MAX_ELEMENTS];
     struct m_unmap u[MAX_ELEMENTS];
-    int16_t status[MAX_ELEMENTS];
 
     for (uint32_t i = 0; i < n; i++) {
         u[i] = any_unmap();
@@ -238,10 +248,7 @@ do_unmap(uint16_t caller, uint32_t n)
             .status = 77,
         };
     }
-    hypercall(caller, GNTTABOP_unmap_grant_ref, ops, n);
-    for (uint32_t i = 0; i < n; i++)
-        status[i] = ops[i].status;
-    finish_unmaps(caller, u, status, n);
+    UNMAP_ALL(caller, GNTTABOP_unmap_grant_ref, ops, u, n);
 }
 
 static void
@@ -249,7 +256,6 @@ do_replace(uint16_t caller, uint32_t n)
 {
     struct gnttab_unmap_and_replace ops[MAX_ELEMENTS];
     struct m_unmap u[MAX_ELEMENTS];
-    int16_t status[MAX_ELEMENTS];
 
     for (uint32_t i = 0; i < n; i++) {
         u[i] = any_unmap();
@@ -262,10 +268,7 @@ do_replace(uint16_t caller, uint32_t n)
             .status = 77,
         };
     }
-    hypercall(caller, GNTTABOP_unmap_and_replace, ops, n);
-    for (uint32_t i = 0; i < n; i++)
-        status[i] = ops[i].status;
-    finish_unmaps(caller, u, status, n);
+    UNMAP_ALL(caller, GNTTABOP_unmap_and_replace, ops, u, n);
 }
 
 static void
@@ -273,7 +276,6 @@ do_duplicate(uint16_t caller, uint32_t n)
 {
     struct fh_gnttab_unmap_and_duplicate ops[MAX_ELEMENTS];
     struct m_unmap u[MAX_ELEMENTS];
-    int16_t status[MAX_ELEMENTS];
 
     for (uint32_t i = 0; i < n; i++) {
         u[i] = any_unmap();
@@ -287,10 +289,7 @@ do_duplicate(uint16_t caller, uint32_t n)
             .status = 77,
         };
     }
-    hypercall(caller, FH_GNTTABOP_unmap_and_duplicate, ops, n);
-    for (uint32_t i = 0; i < n; i++)
-        status[i] = ops[i].status;
-    finish_unmaps(caller, u, status, n);
+    UNMAP_ALL(caller, FH_GNTTABOP_unmap_and_duplicate, ops, u, n);
 }
 
 static void
@@ -298,7 +297,6 @@ do_unmap_ref(uint16_t caller, uint32_t n)
 {
     struct fh_gnttab_unmap_ref ops[MAX_ELEMENTS];
     struct m_unmap u[MAX_ELEMENTS];
-    int16_t status[MAX_ELEMENTS];
 
     for (uint32_t i = 0; i < n; i++) {
         u[i] = any_unmap();
@@ -316,10 +314,7 @@ do_unmap_ref(uint16_t caller, uint32_t n)
             .status = 77,
         };
     }
-    hypercall(caller, FH_GNTTABOP_unmap_ref, ops, n);
-    for (uint32_t i = 0; i < n; i++)
-        status[i] = ops[i].status;
-    finish_unmaps(caller, u, status, n);
+    UNMAP_ALL(caller, FH_GNTTABOP_unmap_ref, ops, u, n);
 }
 
 static struct gnttab_copy_ptr
